@@ -1,0 +1,62 @@
+# Two commands matter: `make run` and `make test`. Both set up and build first, on a fresh Debian 12.
+#
+#   make run [DIR=/usr/bin] [KILL=10]   verify every file of DIR through the system while its disk driver is
+#                                       killed KILL times a second
+#   make test [TESTS=tests/unit]        everything that proves it
+#   make setup                          packages, .venv, generated files checked, native modules, guests
+#   make bench, make bench-quick        the measured figures, into build/bench.json
+#   make generate                       writes what is generated from abi.toml and the protocols' TOML
+#   make clean                          removes everything built, but not .venv
+
+DIR ?= /usr/bin
+KILL ?= 10
+TESTS ?= tests
+
+PYTHON := .venv/bin/python
+HOST_READY := build/stamps/host
+VENV_READY := build/stamps/venv
+
+.PHONY: all setup run test bench bench-quick generate clean
+
+all: setup
+
+setup: $(HOST_READY) $(VENV_READY)
+	@$(PYTHON) -m ci.build
+
+$(HOST_READY): ci/setup
+	@ci/setup host
+	@mkdir -p $(@D) && touch $@
+
+$(VENV_READY): ci/setup pyproject.toml $(HOST_READY) $(if $(wildcard $(PYTHON)),,missing-venv)
+	@ci/setup venv
+	@mkdir -p $(@D) && touch $@
+
+.PHONY: missing-venv
+missing-venv:
+
+run: setup
+	@.venv/bin/r3s3 verify "$(DIR)" --kill disk_driver@$(KILL)
+
+test: setup
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m mypy
+	$(PYTHON) -m ci.layers
+	$(PYTHON) -m ci.trusted_lines
+	$(PYTHON) -m images.guests --host-tests
+	$(PYTHON) -m pytest --junit-xml=build/tests.xml $(TESTS)
+
+bench: setup
+	@ci/setup bench
+	$(PYTHON) -m tests.bench
+
+bench-quick: setup
+	@ci/setup bench
+	$(PYTHON) -m tests.bench --quick
+
+generate: $(HOST_READY) $(VENV_READY)
+	@$(PYTHON) -m ci.build --generate
+
+clean:
+	rm -rf build
+	find hypervisor vmm images -name '_*.so' -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +

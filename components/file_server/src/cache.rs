@@ -1,0 +1,407 @@
+//! The block cache: extents of 128 KiB, read ahead of use, verified when they are copied out of I/O memory.
+//!
+//! An extent is 32 blocks of data, or of the checksum table. A data extent is only asked of the disk when
+//! the table extent with its checksums is in the cache, and pins that until it has arrived. Data and table
+//! extents have frames of their own. So no load ever waits for something that waits for it.
+
+use crate::blocks::{u32_at, Block, Blocks, Failure, Stop, BLOCK};
+use crate::crc32c::Checksum;
+use crate::seal::{Seal, SUMS};
+use alloc::alloc::{alloc_zeroed, Layout};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+pub const EXTENT_BLOCKS: u64 = 32;
+pub const EXTENT: usize = EXTENT_BLOCKS as usize * BLOCK;
+/// Frames for the checksum table; each covers 128 MiB of data.
+pub const TABLE_FRAMES: usize = 4;
+const ATTEMPTS: u8 = 2;
+
+/// The disk below. Buffers are numbered from 0; the cache never has two reads in one.
+pub trait Disk {
+    fn buffers(&self) -> usize;
+    /// Begin to read whole blocks from byte `position` into a buffer. False: not now, ask again later.
+    fn read(&mut self, buffer: usize, position: u64, bytes: usize) -> bool;
+    /// Where a buffer's bytes are. Valid, 8-byte aligned, EXTENT bytes long; its contents may change any time.
+    fn memory(&self, buffer: usize) -> *const u8;
+}
+
+/// 32 blocks of data (number = block / 32) or of the checksum table (counted from its start).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extent(u64);
+
+const TABLE: u64 = 1 << 63;
+const NOTHING: u64 = u64::MAX;
+
+impl Extent {
+    pub fn of_block(block: u64) -> Extent {
+        Extent(block / EXTENT_BLOCKS)
+    }
+
+    fn of_table_block(block: u64) -> Extent {
+        Extent(TABLE | block / EXTENT_BLOCKS)
+    }
+
+    fn is_table(self) -> bool {
+        self.0 & TABLE != 0
+    }
+
+    fn number(self) -> u64 {
+        self.0 & !TABLE
+    }
+}
+
+/// What became of a request for an extent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Want {
+    Ready,
+    Coming,
+    /// Every frame is being filled; ask again when one is.
+    Full,
+}
+
+/// Something whoever waits for an extent must know. `block` is the first wrong block of the disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    pub extent: Extent,
+    pub failure: Option<Failure>,
+    pub block: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Empty,
+    /// Queued for its checksums, a buffer, or the disk.
+    Waiting,
+    Reading,
+    Ready,
+}
+
+struct Frame {
+    state: State,
+    /// Loads in flight that need this (table) frame.
+    pins: u32,
+    /// Clock of the last use; 0: used up, evict first.
+    used: u64,
+    attempts: u8,
+    /// Read ahead and not used yet.
+    ahead: bool,
+}
+
+/// Counters for the log and for tests.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Counters {
+    pub loads: u64,
+    pub rereads: u64,
+    pub wasted: u64, // read ahead, evicted before use
+}
+
+pub struct Cache {
+    seal: Seal,
+    roots: Vec<u32>,
+    checksum: Checksum,
+    memory: *mut u8,
+    data_frames: usize,
+    keys: Vec<u64>, // what each frame holds; apart from `frames`, since it is searched all the time
+    frames: Vec<Frame>,
+    queue: VecDeque<u16>,    // waiting frames, in order
+    buffers: Vec<u16>,       // the frame each busy I/O buffer is for
+    free_buffers: Vec<u16>,
+    events: VecDeque<Event>,
+    clock: u64,
+    ahead: usize,
+    pub counters: Counters,
+}
+
+const NO_FRAME: u16 = u16::MAX;
+
+impl Cache {
+    /// A cache of `data_frames` extents over a disk with `buffers` I/O buffers. Nothing is allocated later.
+    pub fn new(seal: Seal, roots: Vec<u32>, checksum: Checksum, data_frames: usize, buffers: usize) -> Cache {
+        let count = data_frames + TABLE_FRAMES;
+        let layout = Layout::from_size_align(count * EXTENT, BLOCK).expect("cache size");
+        // SAFETY: the size is not zero. The memory lives as long as the program.
+        let memory = unsafe { alloc_zeroed(layout) };
+        assert!(!memory.is_null(), "not enough memory for {} cache extents", count);
+        let empty = || Frame { state: State::Empty, pins: 0, used: 0, attempts: 0, ahead: false };
+        let events = count + 1;
+        Cache {
+            seal,
+            roots,
+            checksum,
+            memory,
+            data_frames,
+            keys: core::iter::repeat(NOTHING).take(count).collect(),
+            frames: (0..count).map(|_| empty()).collect(),
+            queue: VecDeque::with_capacity(count + 1),
+            buffers: core::iter::repeat(NO_FRAME).take(buffers).collect(),
+            free_buffers: (0..buffers as u16).rev().collect(),
+            events: VecDeque::with_capacity(events),
+            clock: 1,
+            ahead: 0,
+            counters: Counters::default(),
+        }
+    }
+
+    pub fn data_frames(&self) -> usize {
+        self.data_frames
+    }
+
+    /// Extents read ahead that nobody has used yet.
+    pub fn ahead(&self) -> usize {
+        self.ahead
+    }
+
+    /// Reads under way.
+    pub fn in_flight(&self) -> usize {
+        self.buffers.len() - self.free_buffers.len()
+    }
+
+    /// See to it that an extent comes. `ahead`: nobody waits for it yet, so it evicts nothing read ahead.
+    pub fn want(&mut self, extent: Extent, ahead: bool) -> Want {
+        if let Some(frame) = self.find(extent) {
+            return if self.frames[frame].state == State::Ready { Want::Ready } else { Want::Coming };
+        }
+        let frame = match self.victim(extent, ahead) {
+            Some(frame) => frame,
+            None => return Want::Full,
+        };
+        self.use_up_ahead(frame, true);
+        self.keys[frame] = extent.0;
+        self.clock += 1;
+        self.frames[frame] = Frame { state: State::Waiting, pins: 0, used: self.clock, attempts: 0, ahead };
+        self.ahead += usize::from(ahead);
+        self.queue.push_back(frame as u16);
+        Want::Coming
+    }
+
+    /// The bytes of one data extent, if it is there, and mark it as used.
+    pub fn bytes(&mut self, extent: Extent) -> Option<&[u8]> {
+        let frame = self.find(extent)?;
+        if self.frames[frame].state != State::Ready {
+            return None;
+        }
+        self.use_up_ahead(frame, false);
+        self.clock += 1;
+        self.frames[frame].used = self.clock;
+        let bytes = self.blocks_in(extent) as usize * BLOCK;
+        // SAFETY: a frame that is ready is written by nobody until it is evicted, which takes `&mut self`.
+        Some(unsafe { core::slice::from_raw_parts(self.frame_memory(frame), bytes) })
+    }
+
+    /// A stream has read past this extent: nobody will want it soon.
+    pub fn used_up(&mut self, extent: Extent) {
+        if let Some(frame) = self.find(extent) {
+            self.frames[frame].used = 0;
+        }
+    }
+
+    /// Send to the disk whatever can go. Call it after `want` and `completed`.
+    pub fn pump(&mut self, disk: &mut dyn Disk) {
+        // A load may put the table extent it needs at the end of the queue: two rounds reach that too.
+        for _ in 0..2 {
+            for _ in 0..self.queue.len() {
+                let frame = match self.queue.pop_front() {
+                    Some(frame) => frame,
+                    None => return,
+                };
+                if !self.start(usize::from(frame), disk) {
+                    self.queue.push_back(frame);
+                }
+            }
+        }
+    }
+
+    /// A read into `buffer` has ended. Returns false where that buffer was not in use.
+    pub fn completed(&mut self, buffer: usize, good: bool, disk: &dyn Disk) -> bool {
+        let frame = match self.buffers.get(buffer) {
+            Some(&frame) if frame != NO_FRAME => usize::from(frame),
+            _ => return false,
+        };
+        self.buffers[buffer] = NO_FRAME;
+        self.free_buffers.push(buffer as u16);
+        let extent = Extent(self.keys[frame]);
+        let verdict = if good { self.take(frame, extent, disk.memory(buffer)) } else { Err((Failure::Disk, None)) };
+        self.unpin(extent);
+        self.frames[frame].attempts += 1;
+        match verdict {
+            Ok(()) => {
+                self.frames[frame].state = State::Ready;
+                self.events.push_back(Event { extent, failure: None, block: 0 });
+            }
+            Err(_) if self.frames[frame].attempts < ATTEMPTS => {
+                self.counters.rereads += 1;
+                self.frames[frame].state = State::Waiting;
+                self.queue.push_front(frame as u16);
+            }
+            Err((failure, block)) => self.fail(frame, failure, block.unwrap_or_else(|| self.first_block(extent))),
+        }
+        true
+    }
+
+    pub fn next_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Submit one waiting frame; false if it must go on waiting.
+    fn start(&mut self, frame: usize, disk: &mut dyn Disk) -> bool {
+        let extent = Extent(self.keys[frame]);
+        let table = match self.table_of(extent) {
+            None => None,
+            Some(needed) => match self.want(needed, false) {
+                Want::Ready => self.find(needed),
+                _ => return false,
+            },
+        };
+        let buffer = match self.free_buffers.last() {
+            Some(buffer) => usize::from(*buffer),
+            None => return false,
+        };
+        let position = self.first_block(extent) * BLOCK as u64;
+        if !disk.read(buffer, position, self.blocks_in(extent) as usize * BLOCK) {
+            return false;
+        }
+        self.free_buffers.pop();
+        self.buffers[buffer] = frame as u16;
+        self.frames[frame].state = State::Reading;
+        if let Some(table) = table {
+            self.clock += 1;
+            self.frames[table].used = self.clock;
+            self.frames[table].pins += 1;
+        }
+        self.counters.loads += 1;
+        true
+    }
+
+    /// Copy an extent out of I/O memory and compare the copy's checksums.
+    fn take(&mut self, frame: usize, extent: Extent, from: *const u8) -> Result<(), (Failure, Option<u64>)> {
+        let first = self.first_block(extent);
+        let blocks = self.blocks_in(extent) as usize;
+        let sums: *const u8 = match self.table_of(extent).and_then(|table| self.find(table)) {
+            // A data extent never crosses a table block, since 32 divides 1,024.
+            Some(table) => {
+                let block = extent.number() * EXTENT_BLOCKS / SUMS % EXTENT_BLOCKS;
+                let index = extent.number() * EXTENT_BLOCKS % SUMS;
+                self.frame_memory(table).wrapping_add(block as usize * BLOCK + index as usize * 4)
+            }
+            None => self.roots[extent.number() as usize * EXTENT_BLOCKS as usize..].as_ptr() as *const u8,
+        };
+        let mut wrong = None;
+        let compare = |block: usize, sum: u32| {
+            // SAFETY: `sums` has a checksum for each block of the extent: a pinned, ready table frame holds
+            // 1,024 in each block, and `roots` one for each block of the table. Both are little-endian u32s.
+            let right = unsafe { u32_at(core::slice::from_raw_parts(sums.add(4 * block), 4), 0) };
+            if sum != right && wrong.is_none() {
+                wrong = Some(first + block as u64);
+            }
+        };
+        // SAFETY: `from` is a buffer of EXTENT bytes (contract of `Disk`), the frame is EXTENT bytes of our
+        // own, in state `Reading`, so nobody has a reference into it. Both are aligned.
+        unsafe { self.checksum.copy_blocks(from, self.frame_memory(frame), blocks, compare) };
+        match wrong {
+            None => Ok(()),
+            Some(block) => Err((Failure::Corrupt, Some(block))),
+        }
+    }
+
+    /// Give a load up, and with a table extent every load that waits for it.
+    fn fail(&mut self, frame: usize, failure: Failure, block: u64) {
+        let extent = Extent(self.keys[frame]);
+        self.drop_frame(frame, failure, block);
+        if !extent.is_table() {
+            return;
+        }
+        for _ in 0..self.queue.len() {
+            if let Some(waiting) = self.queue.pop_front() {
+                if self.table_of(Extent(self.keys[usize::from(waiting)])) == Some(extent) {
+                    self.drop_frame(usize::from(waiting), failure, block);
+                } else {
+                    self.queue.push_back(waiting);
+                }
+            }
+        }
+    }
+
+    fn drop_frame(&mut self, frame: usize, failure: Failure, block: u64) {
+        self.events.push_back(Event { extent: Extent(self.keys[frame]), failure: Some(failure), block });
+        self.use_up_ahead(frame, false);
+        self.keys[frame] = NOTHING;
+        self.frames[frame].state = State::Empty;
+    }
+
+    fn unpin(&mut self, extent: Extent) {
+        if let Some(table) = self.table_of(extent).and_then(|table| self.find(table)) {
+            self.frames[table].pins -= 1;
+        }
+    }
+
+    /// A frame to load `extent` into: an empty one, or the one unused for longest.
+    fn victim(&self, extent: Extent, ahead: bool) -> Option<usize> {
+        let range = if extent.is_table() { self.data_frames..self.frames.len() } else { 0..self.data_frames };
+        let mut best = None;
+        for index in range {
+            let frame = &self.frames[index];
+            // Lowest first: empty, then by age; what was read ahead only for somebody who waits.
+            let rank = match frame.state {
+                State::Empty => (false, 0),
+                State::Ready if frame.pins == 0 && !(ahead && frame.ahead) => (frame.ahead, frame.used + 1),
+                _ => continue,
+            };
+            if best.map_or(true, |(lowest, _)| rank < lowest) {
+                best = Some((rank, index));
+            }
+        }
+        best.map(|(_, index)| index)
+    }
+
+    fn use_up_ahead(&mut self, frame: usize, evicted: bool) {
+        if self.frames[frame].ahead {
+            self.frames[frame].ahead = false;
+            self.ahead -= 1;
+            self.counters.wasted += u64::from(evicted);
+        }
+    }
+
+    fn find(&self, extent: Extent) -> Option<usize> {
+        self.keys.iter().position(|key| *key == extent.0)
+    }
+
+    /// The table extent with the checksums of a data extent.
+    fn table_of(&self, extent: Extent) -> Option<Extent> {
+        if extent.is_table() {
+            return None;
+        }
+        Some(Extent::of_table_block(extent.number() * EXTENT_BLOCKS / SUMS))
+    }
+
+    fn first_block(&self, extent: Extent) -> u64 {
+        let start = if extent.is_table() { self.seal.table_block } else { 0 };
+        start + extent.number() * EXTENT_BLOCKS
+    }
+
+    /// The last extent of data and of table is shorter.
+    fn blocks_in(&self, extent: Extent) -> u64 {
+        let all = if extent.is_table() { self.seal.table_blocks } else { self.seal.data_blocks };
+        (all - extent.number() * EXTENT_BLOCKS).min(EXTENT_BLOCKS)
+    }
+
+    fn frame_memory(&self, frame: usize) -> *mut u8 {
+        self.memory.wrapping_add(frame * EXTENT)
+    }
+}
+
+impl Blocks for Cache {
+    fn block(&mut self, number: u64) -> Result<&Block, Stop> {
+        if number >= self.seal.data_blocks {
+            return Err(Failure::Corrupt.into());
+        }
+        let offset = (number % EXTENT_BLOCKS) as usize * BLOCK;
+        match self.bytes(Extent::of_block(number)) {
+            Some(bytes) => {
+                // SAFETY: the extent contains block `number` (checked against the end of the data above).
+                Ok(unsafe { &*(bytes[offset..offset + BLOCK].as_ptr() as *const Block) })
+            }
+            None => Err(Stop::Missing(number)),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The protocols between components, and their generator."""

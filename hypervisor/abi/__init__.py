@@ -1,0 +1,1 @@
+"""What guest code and the host agree on: generated from `abi.toml`, see the README of this folder."""

@@ -1,0 +1,62 @@
+"""Figures: how long recoveries took, as their clients saw them.
+
+A recovery is measured from just before the death to the moment a client got the answer to the first request
+it had to repeat. Guests note that moment in ticks in their replay ring; the ticks are turned into nanoseconds
+with the one instant known in both clocks, the guest's first instruction.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypervisor.channels import Connection
+from hypervisor.component import LiveComponent
+from hypervisor.instances import Instance
+
+
+def summary(samples: list[float]) -> dict[str, Any]:
+    """n, median, p99 and max of `samples`; null where there is none."""
+    if not samples:
+        return {"n": 0, "median": None, "p99": None, "max": None}
+    ordered = sorted(samples)
+    last = len(ordered) - 1
+    return {
+        "n": len(ordered),
+        "median": ordered[len(ordered) // 2],
+        "p99": ordered[min(last, len(ordered) * 99 // 100)],
+        "max": ordered[last],
+    }
+
+
+class Figures:
+    """Samples of one system's run."""
+
+    def __init__(self) -> None:
+        self.tsc_khz = 1
+        self.ready_us: list[int] = []  # death -> successor ready
+        self.recovery_ms: list[float] = []  # death -> first repeated request answered, per client
+        self._died: dict[tuple[int, int], int] = {}
+
+    def expect(self, connection: Connection, died_ns: int) -> None:
+        """The server of `connection` died at `died_ns`; the present epoch is its successor's."""
+        self._died[connection.policy.index, connection.epoch] = died_ns
+
+    def harvest(self, component: LiveComponent, instance: Instance) -> None:
+        """Take over what `instance` has noted since the last time."""
+        start_tsc = instance.telemetry_counters().start_tsc
+        start_ns = instance.stats.read("first_instruction_ns")
+        for entry in instance.new_replays():
+            if entry.channel >= len(component.connections):
+                continue
+            connection = component.connections[entry.channel][1]
+            died_ns = self._died.pop((connection.policy.index, entry.epoch), None)
+            if died_ns is not None:
+                answered_ns = start_ns + (entry.tsc - start_tsc) * 1_000_000 // self.tsc_khz
+                self.recovery_ms.append(max(0.0, (answered_ns - died_ns) / 1e6))
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of a report that is about recovery times."""
+        return {
+            "recovery_ms": summary(self.recovery_ms),
+            "ready_ms": summary([us / 1000 for us in self.ready_us]),
+        }

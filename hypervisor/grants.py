@@ -1,0 +1,127 @@
+"""Grants: memory objects one component lends to the peer of a channel, until revoked.
+
+    FREE -> ACTIVE -> REVOKING -> FREE
+
+A grant is one whole object (a descriptor is authority over all of it). Only the channel's peer may use it:
+map it (once), copy, or open its device's DMA window on it. Revocation first makes new uses impossible, then
+takes back what is in use, and answers the owner only when nobody can reach the object; a grantee's tender
+that has not given it back by the deadline is killed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+from hypervisor.abi import generated as abi
+from hypervisor.channels import Connection
+from hypervisor.instances import Instance
+from hypervisor.memory import MemoryObject
+
+GRANTS_MAX = 256  # of one owner
+_INDEX_BITS = 16
+
+
+class GrantState(Enum):
+    """Where a grant is in its life."""
+
+    ACTIVE = "active"
+    REVOKING = "revoking"
+    FREE = "free"
+
+
+@dataclass
+class Grant:
+    """One lent object. `mapped`: (grantee, address, slot) while mapped; `iova`: not 0 while a device sees it."""
+
+    number: int
+    owner: Instance
+    object_index: int
+    memory: MemoryObject
+    connection: Connection
+    rights: int
+    state: GrantState = GrantState.ACTIVE
+    mapped: tuple[Instance, int, int] | None = None
+    iova: int = 0
+    busy: int = 0  # operations under way that still refer to the object
+    on_idle: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def in_use(self) -> bool:
+        """True while anybody but the owner can reach the object."""
+        return self.mapped is not None or self.iova != 0 or self.busy > 0
+
+    def settle(self) -> None:
+        """Run what waits for the object to be out of use."""
+        while self.on_idle and not self.in_use:
+            self.on_idle.pop(0)()
+
+
+class GrantTable:
+    """All grants of one system. Numbers carry a generation: a stale one is never taken for a new one."""
+
+    def __init__(self) -> None:
+        self._grants: dict[int, Grant] = {}
+        self._generation = 0
+
+    def add(
+        self, owner: Instance, index: int, memory: MemoryObject, connection: Connection, rights: int
+    ) -> Grant | None:
+        """Lend object `index` of `owner`; None if it is lent already or the owner has too many grants."""
+        own = [grant for grant in self._grants.values() if grant.owner is owner]
+        if len(own) >= GRANTS_MAX or any(grant.object_index == index for grant in own):
+            return None
+        self._generation += 1
+        number = self._generation << _INDEX_BITS | index
+        grant = Grant(number, owner, index, memory, connection, rights)
+        self._grants[number] = grant
+        return grant
+
+    def owned(self, number: int, owner: Instance) -> Grant | None:
+        """The active grant `number` if `owner` made it."""
+        grant = self._grants.get(number)
+        return grant if grant and grant.owner is owner and grant.state is GrantState.ACTIVE else None
+
+    def offered(self, number: int, connection: Connection, rights: int = 0) -> Grant | None:
+        """The active grant `number` if it was lent over `connection` with all of `rights`."""
+        grant = self._grants.get(number)
+        if not grant or grant.connection is not connection or grant.state is not GrantState.ACTIVE:
+            return None
+        return grant if grant.rights & rights == rights else None
+
+    def revoke(self, grant: Grant, done: Callable[[], None]) -> None:
+        """Allow no new use; `done` once nothing uses the object. The caller takes back what is in use."""
+        grant.state = GrantState.REVOKING
+
+        def free() -> None:
+            grant.state = GrantState.FREE
+            self._grants.pop(grant.number, None)
+            done()
+
+        grant.on_idle.append(free)
+        grant.settle()
+
+    def touching(self, instance: Instance) -> Iterator[Grant]:
+        """Grants `instance` owns or has mapped."""
+        for grant in list(self._grants.values()):
+            if grant.owner is instance or (grant.mapped and grant.mapped[0] is instance):
+                yield grant
+
+    def over(self, connection: Connection) -> Iterator[Grant]:
+        """Grants lent over `connection`."""
+        return (grant for grant in list(self._grants.values()) if grant.connection is connection)
+
+    def slot_in_use(self, instance: Instance, writable: bool) -> set[int]:
+        """Window slots in which `instance` has grants mapped."""
+        base_rights = abi.GRANT_RIGHTS_WRITE if writable else 0
+        return {
+            grant.mapped[2]
+            for grant in self._grants.values()
+            if grant.mapped
+            and grant.mapped[0] is instance
+            and grant.rights & abi.GRANT_RIGHTS_WRITE == base_rights
+        }
+
+    def __len__(self) -> int:
+        return len(self._grants)

@@ -1,0 +1,214 @@
+"""Instances: one run of a component in one VM, from the warm spare to the kept evidence.
+
+Lifecycle (each arrow is a guarded transition):
+
+    SPAWNING -> SPARE -> RUNNING -> ENDED
+        \\---------\\---------------/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from enum import Enum
+from typing import Any, NamedTuple
+
+from hypervisor import wire
+from hypervisor.abi import generated as abi
+from hypervisor.memory import MemoryObject
+from hypervisor.policy import Component
+
+_numbers = itertools.count(1)
+_CLOCK_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+
+
+class Lifecycle(Enum):
+    """Where an instance is in its life."""
+
+    SPAWNING = "spawning"  # the tender is being made
+    SPARE = "spare"  # ready to be adopted
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+_ALLOWED = {
+    Lifecycle.SPAWNING: {Lifecycle.SPARE, Lifecycle.RUNNING, Lifecycle.ENDED},
+    Lifecycle.SPARE: {Lifecycle.RUNNING, Lifecycle.ENDED},
+    Lifecycle.RUNNING: {Lifecycle.ENDED},
+    Lifecycle.ENDED: set(),
+}
+
+
+class LifecycleError(Exception):
+    """A transition that makes no sense: a bug of ours."""
+
+
+class Step(NamedTuple):
+    """One operation of an APPLY: `fd` is passed along where given, `info` follows for INFO."""
+
+    operation: int
+    a: int = 0
+    b: int = 0
+    c: int = 0
+    fd: int = -1
+    info: bytes = b""
+
+
+def pack_steps(steps: Sequence[Step]) -> tuple[bytes, list[int]]:
+    """The body of an APPLY or RESULT, and the descriptors that go with it."""
+    packed: list[bytes] = []
+    blobs: list[bytes] = []
+    fds: list[int] = []
+    for step in steps:
+        packed.append(wire.OPERATION.pack(step.operation, len(fds), step.a, step.b, step.c))
+        if step.fd >= 0:
+            fds.append(step.fd)
+        blobs.append(step.info)
+    return b"".join(packed + blobs), fds
+
+
+class Stats:
+    """The tender's counters: u64 words of its stats page, by name."""
+
+    WORDS = (
+        "exits", "hypercalls", "waits", "doorbells", "signals", "faults", "wakeups",
+        "first_instruction_ns", "thread", "wait_timeouts", "state", "state_since_ns",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.memory = MemoryObject("r3s3:stats", abi.PAGE_SIZE)
+
+    def read(self, name: str) -> int:
+        """One counter."""
+        return self.memory.read_u64(8 * self.WORDS.index(name))
+
+
+class Instance:
+    """One VM with its tender. Owns its memory objects, its socket and its pidfd."""
+
+    def __init__(self, component: Component) -> None:
+        self.component = component
+        self.number = next(_numbers)
+        self.epoch = 0
+        self.state = Lifecycle.SPAWNING
+        self.ram = MemoryObject(f"r3s3:{component.name}", component.memory)
+        self.telemetry = MemoryObject("r3s3:telemetry", abi.PAGE_SIZE)
+        self.stats = Stats()
+        self.sock, self.tender_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        for end in (self.sock, self.tender_end):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.pid = 0
+        self.pidfd = -1
+        self.started_ns = 0  # the moment RUN was sent
+        self.ready_ns = 0  # the moment it called `ready`
+        self.replays_seen = 0
+        self.doomed = False  # to be killed as soon as its pid is known
+        self.last_pong_ns = time.monotonic_ns()
+        self._sequence = 0
+        self._waiting: dict[int, Callable[[int], None]] = {}
+
+    def move(self, state: Lifecycle) -> None:
+        """Change the lifecycle state; LifecycleError where the change is not allowed."""
+        if state not in _ALLOWED[self.state]:
+            raise LifecycleError(f"{self.component.name} #{self.number}: {self.state} -> {state}")
+        self.state = state
+
+    @property
+    def alive(self) -> bool:
+        """False from the moment it was judged dead, whether or not its processes are gone yet."""
+        return self.state is not Lifecycle.ENDED
+
+    def spawned(self, pid: int, pidfd: int) -> None:
+        """The tender exists."""
+        self.pid, self.pidfd = pid, pidfd
+        self.tender_end.close()
+        if self.doomed:
+            self.kill()
+
+    def send(self, kind: int, args: Sequence[int], steps: Sequence[Step] = (), sequence: int = 0) -> None:
+        """Send one record; a tender that has gone is noticed elsewhere, by its pidfd or socket."""
+        body, fds = pack_steps(steps)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            wire.send(self.sock, kind, sequence, args, body, fds)
+
+    def apply(self, steps: Sequence[Step], done: Callable[[int], None] | None = None) -> None:
+        """Have the tender carry out `steps` in order; `done(status)` when it says so (0 or an errno)."""
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        if done is not None:
+            self._waiting[self._sequence] = done
+        self.send(wire.Kind.APPLY, (len(steps),), steps, self._sequence)
+
+    def acknowledged(self, sequence: int, status: int) -> None:
+        """An ACK came; unknown sequence numbers are ignored."""
+        done = self._waiting.pop(sequence, None)
+        if done is not None:
+            done(status)
+
+    def result(self, rax: int, rdx: int = 0, steps: Sequence[Step] = ()) -> None:
+        """Answer the hypercall the vCPU is waiting in."""
+        if self.alive:
+            self.send(wire.Kind.RESULT, (rax & (1 << 64) - 1, rdx, len(steps)), steps)
+
+    def kill(self) -> None:
+        """SIGKILL the tender; returns at once."""
+        self.doomed = True
+        if self.pidfd >= 0:
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    @property
+    def gone(self) -> bool:
+        """True once the tender process has really ended."""
+        return self.pidfd >= 0 and bool(select.select([self.pidfd], [], [], 0)[0])
+
+    def cpu_ns(self) -> int:
+        """CPU time the tender has used, ns; 0 when it cannot be read."""
+        try:
+            with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
+                fields = file.read().rsplit(")", 1)[1].split()
+        except OSError:
+            return 0
+        return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_NS
+
+    def telemetry_counters(self) -> abi.Telemetry:
+        """What the guest says of itself; never trusted."""
+        return abi.Telemetry.unpack(self.telemetry.map[: abi.Telemetry.SIZE])
+
+    def new_replays(self) -> list[abi.ReplayEntry]:
+        """Replay ring entries since the last call; a guest that lies here falsifies only its own figures."""
+        slots, size = abi.TELEMETRY_REPLAY_SLOTS, abi.ReplayEntry.SIZE
+        count = self.telemetry_counters().replay_count
+        first = max(self.replays_seen, count - slots)
+        self.replays_seen = count
+        entries = []
+        for number in range(first, min(count, first + slots)):
+            at = abi.TELEMETRY_REPLAYS + (number % slots) * size
+            entries.append(abi.ReplayEntry.unpack(self.telemetry.map[at : at + size]))
+        return entries
+
+    def close(self) -> None:
+        """Give up everything but the guest's memory, which evidence may keep."""
+        self.sock.close()
+        self.tender_end.close()
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+        self.telemetry.close()
+        self.stats.memory.close()
+
+
+def registers_of(body: bytes) -> tuple[dict[str, int], str]:
+    """The registers and the message of a FAULT body. Hostile: anything malformed reads as nothing."""
+    try:
+        data: Any = json.loads(body)
+        registers = {str(k): int(v) for k, v in dict(data.get("registers", {})).items()}
+        return registers, str(data.get("message", ""))[: abi.LOG_MAX]
+    except (ValueError, TypeError, AttributeError):
+        return {}, ""

@@ -1,0 +1,44 @@
+"""The structured log of one system: numbered records in a bounded ring, readable over the control socket."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import deque
+from typing import Any, NamedTuple
+
+from hypervisor.abi.generated import LOG_LEVEL_INFO, LOG_LEVEL_NAMES
+
+RECORDS = 4096
+
+
+class Record(NamedTuple):
+    """One line: `time` is seconds since the epoch, `level` a LOG_LEVEL_*."""
+
+    number: int
+    time: float
+    component: str
+    epoch: int
+    level: int
+    text: str
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dictionary, the level by its name."""
+        return {**self._asdict(), "level": LOG_LEVEL_NAMES.get(self.level, "info")}
+
+
+class Log:
+    """The last RECORDS records."""
+
+    def __init__(self) -> None:
+        self._records: deque[Record] = deque(maxlen=RECORDS)
+        self._numbers = itertools.count(1)
+
+    def add(self, component: str, epoch: int, text: str, level: int = LOG_LEVEL_INFO) -> None:
+        """Append one record; control characters in `text` are escaped so that no guest writes a terminal."""
+        clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+        self._records.append(Record(next(self._numbers), time.time(), component, epoch, level, clean))
+
+    def since(self, number: int) -> list[Record]:
+        """Records after `number`, oldest first."""
+        return [record for record in self._records if record.number > number]

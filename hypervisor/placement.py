@@ -1,0 +1,272 @@
+"""Placement: where everything a component may touch lies in its memory, and the info pages that say so.
+
+Addresses are decided once per component from the policy; a new instance and a new epoch find everything at
+the same place.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from hypervisor.abi import generated as abi
+from hypervisor.channels import Geometry
+from hypervisor.memory import page_align
+from hypervisor.policy import Channel, Component, Device, Policy
+
+_GUARD = 0x10000  # unmapped space between neighbours, so that running off an object is a fault
+GRANT_SLOT = 0x100000
+GRANT_SLOTS = 64
+_NONE = 0xFFFFFFFF
+_INFO_EPOCH = struct.Struct("<II")
+
+
+class PlacementError(Exception):
+    """The policy asks for more than an address space holds."""
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a channel as its component sees it. `index` numbers its channels and doorbells."""
+
+    index: int
+    channel: Channel
+    role: int
+    address: int
+
+    @property
+    def interface(self) -> str:
+        """The component's own name for the channel."""
+        return (
+            self.channel.client_interface if self.role == abi.ROLE_CLIENT else self.channel.server_interface
+        )
+
+
+class Region(NamedTuple):
+    """One region entry; `channel` is the policy index of the channel it belongs to, or None."""
+
+    name: str
+    kind: int
+    channel: int | None
+    address: int
+    size: int
+    iova: int = 0
+    unit: int = 0
+
+
+@dataclass
+class Placement:
+    """Everything placed for one component."""
+
+    component: Component
+    ends: list[End] = field(default_factory=list)
+    regions: list[Region] = field(default_factory=list)
+    grants_writable: int = 0  # first of GRANT_SLOTS slots in the read-write window
+    grants_read_only: int = 0
+
+    def end(self, channel: Channel, role: int) -> End:
+        """The end of `channel` with `role`."""
+        return next(e for e in self.ends if e.channel.index == channel.index and e.role == role)
+
+    def region(self, kind: int, channel: int | None = None) -> Region:
+        """The first region of `kind` (of policy channel `channel`, if given); StopIteration if none."""
+        return next(r for r in self.regions if r.kind == kind and channel in (None, r.channel))
+
+
+class _Space:
+    def __init__(self, owner: str, start: int, size: int) -> None:
+        self._owner, self._next, self._end = owner, start, start + size
+
+    def take(self, size: int) -> int:
+        address = self._next
+        self._next += page_align(size) + _GUARD
+        if self._next > self._end:
+            raise PlacementError(
+                f"component {self._owner}: its channels, pools and grants need more than its window holds; "
+                "lower slots, slot_data, buffers or clients in its manifest"
+            )
+        return address
+
+
+def place(policy: Policy, component: Component, arguments_size: int = 0) -> Placement:
+    """Place the channels, pools, grant objects, rings and state of `component`.
+
+    Raises PlacementError when the windows are too small for what the manifests ask.
+    """
+    writable = _Space(component.name, abi.RW_WINDOW, abi.RW_WINDOW_SIZE)
+    read_only = _Space(component.name, abi.RO_WINDOW, abi.RO_WINDOW_SIZE)
+    read_only.take(abi.PAGE_SIZE)  # the status page, at the window's start
+    result = Placement(component)
+    add = result.regions.append
+    telemetry = writable.take(abi.PAGE_SIZE)
+    add(Region("telemetry", abi.REGION_KIND_TELEMETRY, None, telemetry, abi.PAGE_SIZE))
+    for channel in policy.channels_of(component.name):
+        size = Geometry.of(channel.slots, channel.slot_data).size
+        for role, name in ((abi.ROLE_CLIENT, channel.client), (abi.ROLE_SERVER, channel.server)):
+            if name == component.name:
+                result.ends.append(End(len(result.ends), channel, role, writable.take(size)))
+        if channel.client == component.name:
+            _place_lent(channel, writable, result)
+    device = next((d for d in policy.devices if d.component == component.name), None)
+    if device:
+        _place_device(policy, device, writable, result)
+    for state in component.states:
+        add(
+            Region(state.name, abi.REGION_KIND_STATE, None, writable.take(state.size), page_align(state.size))
+        )
+    if arguments_size:
+        address = read_only.take(arguments_size)
+        add(Region("arguments", abi.REGION_KIND_ARGUMENTS, None, address, arguments_size))
+    if len(result.ends) > abi.CHANNELS or len(result.regions) > abi.REGIONS:
+        raise PlacementError(
+            f"component {component.name}: {len(result.ends)} channels and {len(result.regions)} regions; "
+            f"at most {abi.CHANNELS} and {abi.REGIONS} fit"
+        )
+    result.grants_writable = writable.take(GRANT_SLOTS * GRANT_SLOT)
+    result.grants_read_only = read_only.take(GRANT_SLOTS * GRANT_SLOT // 2)
+    return result
+
+
+def _place_lent(channel: Channel, space: _Space, result: Placement) -> None:
+    """What the client of `channel` lends: its pool, or its grant objects."""
+    if channel.pool:
+        size = channel.pool.buffers * channel.pool.buffer
+        result.regions.append(
+            Region(
+                channel.client_interface,
+                abi.REGION_KIND_POOL,
+                channel.index,
+                space.take(size),
+                size,
+                unit=channel.pool.buffer,
+            )
+        )
+    if channel.grants:
+        size = channel.grants.pages * abi.PAGE_SIZE
+        for _ in range(channel.grants.count):
+            result.regions.append(
+                Region(
+                    channel.client_interface,
+                    abi.REGION_KIND_GRANT_OBJECT,
+                    channel.index,
+                    space.take(size),
+                    size,
+                )
+            )
+
+
+def _place_device(policy: Policy, device: Device, space: _Space, result: Placement) -> None:
+    """The driver's virtqueues, and the pools it may point the device at without seeing them."""
+    size = device.queues * abi.VRING_STRIDE
+    result.regions.append(
+        Region(device.interface, abi.REGION_KIND_VRING, None, space.take(size), size, iova=abi.VRING_IOVA)
+    )
+    iova = abi.POOL_IOVA
+    for channel in policy.channels_of(device.component):
+        if channel.server == device.component and channel.pool:
+            size = channel.pool.buffers * channel.pool.buffer
+            result.regions.append(
+                Region(
+                    channel.server_interface,
+                    abi.REGION_KIND_POOL,
+                    channel.index,
+                    0,
+                    size,
+                    iova=iova,
+                    unit=channel.pool.buffer,
+                )
+            )
+            iova += page_align(size) + abi.PAGE_SIZE
+
+
+class InfoPages:
+    """The info pages of one component: fixed parts packed once, epochs filled in for each instance."""
+
+    def __init__(
+        self, placement: Placement, *, heap: tuple[int, int], tsc_khz: int, cpus: int, spin_ns: int
+    ) -> None:
+        self._placement = placement
+        component = placement.component
+        self._pages = bytearray(abi.INFO_PAGES * abi.PAGE_SIZE)
+        self._pages[: abi.Info.SIZE] = abi.Info(
+            magic=abi.INFO_MAGIC,
+            abi_version=abi.ABI_VERSION,
+            channels=len(placement.ends),
+            regions=len(placement.regions),
+            cpus=cpus,
+            tsc_khz=tsc_khz,
+            heap_base=heap[0],
+            heap_size=heap[1],
+            spin_ns=spin_ns,
+            name=component.name.encode(),
+        ).pack()
+        parameters = abi.INFO_PARAMETERS
+        for end in placement.ends:
+            parameter = end.channel.parameter if end.role == abi.ROLE_SERVER else b""
+            if parameters + len(parameter) > len(self._pages):
+                raise PlacementError(f"component {component.name}: its channel parameters do not fit")
+            self._put(abi.INFO_CHANNELS + end.index * abi.ChannelEntry.SIZE, _entry(end, parameters))
+            self._put(parameters, parameter)
+            parameters += len(parameter)
+        self._used = parameters
+        local = {end.channel.index: end.index for end in placement.ends}
+        for index, region in enumerate(placement.regions):
+            entry = abi.RegionEntry(
+                name=region.name.encode(),
+                kind=region.kind,
+                channel=_NONE if region.channel is None else local[region.channel],
+                address=region.address,
+                size=region.size,
+                iova=region.iova,
+                unit=region.unit,
+            )
+            self._put(abi.INFO_REGIONS + index * abi.RegionEntry.SIZE, entry.pack())
+
+    def _put(self, offset: int, data: bytes) -> None:
+        self._pages[offset : offset + len(data)] = data
+
+    def set_device(self, features: int, config: bytes) -> None:
+        """What was negotiated with the component's device; `config` at most 256 bytes."""
+        self._put(abi.INFO_DEVICE, struct.pack("<Q256s", features, config[:256]))
+
+    def begin(self, epoch: int, start: int, instance: int, clock: tuple[int, int], epochs: list[int]) -> None:
+        """Fill in what differs between instances; `epochs` one per end, `clock` (CLOCK_REALTIME ns, TSC)."""
+        offsets = abi.Info.OFFSETS
+        _INFO_EPOCH.pack_into(self._pages, offsets["epoch"], epoch, start)
+        struct.pack_into("<Q", self._pages, offsets["instance"], instance)
+        struct.pack_into("<QQ", self._pages, offsets["wall_clock_ns"], *clock)
+        at = abi.INFO_CHANNELS + abi.ChannelEntry.OFFSETS["epoch"]
+        for index, value in enumerate(epochs):
+            struct.pack_into("<I", self._pages, at + index * abi.ChannelEntry.SIZE, value)
+
+    def head(self) -> bytes:
+        """The part that `begin` changes: from the start to the end of the channel table in use."""
+        return bytes(self._pages[: abi.INFO_CHANNELS + len(self._placement.ends) * abi.ChannelEntry.SIZE])
+
+    def whole(self) -> bytes:
+        """Everything in use."""
+        return bytes(self._pages[: self._used])
+
+
+def _entry(end: End, parameters: int) -> bytes:
+    channel = end.channel
+    geometry = Geometry.of(channel.slots, channel.slot_data)
+    is_client = end.role == abi.ROLE_CLIENT
+    return abi.ChannelEntry(
+        name=end.interface.encode(),
+        peer=(channel.server if is_client else channel.client).encode(),
+        role=end.role,
+        slots=channel.slots,
+        address=end.address,
+        size=geometry.size,
+        data_offset=geometry.data,
+        slot_data=channel.slot_data,
+        doorbell=abi.DOORBELL_CHANNEL + end.index,
+        deadline_ms=channel.deadline_ms,
+        on_restart=channel.on_restart,
+        operations=channel.operations,
+        parameter_offset=parameters if channel.parameter and not is_client else 0,
+        parameter_length=0 if is_client else len(channel.parameter),
+        protocol=channel.protocol_number << 16 | channel.protocol_version,
+    ).pack()

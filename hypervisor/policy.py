@@ -1,0 +1,134 @@
+"""The compiled policy of one system: who exists, who may talk to whom, and what each may ask.
+
+`vmm.system` compiles manifests and a system file into these frozen records before anything starts;
+the hypervisor checks every request against them and knows no other source of authority. What is not
+stated here does not exist (deny by default). Sizes are bytes, times as named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Pages = int
+
+
+@dataclass(frozen=True)
+class RestartPolicy:
+    """What the reincarnation server may do about a death; interpreted there, not here."""
+
+    policy: Literal["always", "never", "backoff"] = "always"
+    backoff_ms: tuple[int, ...] = ()
+    give_up_restarts: int = 0  # 0: never give up
+    give_up_within_ms: int = 0
+    spares: int = 1  # warm instances kept beside the running one
+
+
+@dataclass(frozen=True)
+class StateRegion:
+    name: str
+    size: int
+    schema: int
+    survives: frozenset[str]  # of {"crash", "update"}
+
+
+@dataclass(frozen=True)
+class Component:
+    """One component or program template. `index` is its id everywhere (supervise protocol, logs)."""
+
+    name: str
+    index: int
+    image: str  # path of the ELF file
+    version: str
+    vendor: str
+    memory: int
+    memory_kind: Literal["shared", "private"]
+    hypercalls: frozenset[int]
+    restart: RestartPolicy
+    heartbeat_ms: int  # 0: not watched for progress
+    states: tuple[StateRegion, ...] = ()
+    cpu_percent: int = 0  # 0: no quota
+    is_program: bool = False  # ends by `exit`; never restarted
+
+
+@dataclass(frozen=True)
+class Pool:
+    """I/O buffers lent by a channel's client for the channel's life: `buffers` of `buffer` bytes."""
+
+    buffers: int
+    buffer: int
+
+
+@dataclass(frozen=True)
+class GrantObjects:
+    """Memory a channel's client may lend to the server, one object per request: `count` of `pages` pages."""
+
+    count: int
+    pages: Pages
+    rights: int  # GRANT_RIGHTS_* bits it may offer
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One client-server connection. Interface names are the ends' own names for it."""
+
+    index: int
+    client: str
+    client_interface: str
+    server: str
+    server_interface: str
+    protocol: str
+    protocol_number: int
+    protocol_version: int
+    slots: int  # power of two
+    slot_data: int  # bytes of data area per slot
+    operations: int  # bit n: operation n allowed, agreed by both sides
+    deadline_ms: int  # 0: none
+    on_restart: int  # ON_RESTART_*
+    parameter: bytes = b""  # for the server: for instance the subtree the client may see
+    pool: Pool | None = None
+    grants: GrantObjects | None = None
+    dma: Literal["none", "pool", "per_request"] = "none"
+
+
+@dataclass(frozen=True)
+class Device:
+    """A virtual device and the one component that drives it."""
+
+    name: str
+    component: str
+    interface: str
+    kind: Literal["virtio-blk"]
+    queues: int
+    queue_size: int
+    channel_interface: str  # the driver's serving interface whose pool the device may reach
+    read_only: bool = True
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Components with a part in the system's own running."""
+
+    supervisor: str | None = None  # the reincarnation server: receives fault records
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Everything one system may do."""
+
+    name: str
+    components: tuple[Component, ...]
+    channels: tuple[Channel, ...]
+    devices: tuple[Device, ...]
+    trust: Trust = field(default_factory=Trust)
+
+    def component(self, name: str) -> Component:
+        """The component called `name`; KeyError where there is none."""
+        for component in self.components:
+            if component.name == name:
+                return component
+        raise KeyError(name)
+
+    def channels_of(self, name: str) -> list[Channel]:
+        """Channels with `name` at either end, in the order of their index in the component's info page."""
+        return [channel for channel in self.channels if name in (channel.client, channel.server)]

@@ -1,0 +1,519 @@
+"""The hypervisor: the one process of a system that holds its memory and checks every request.
+
+It is never on the data path: components talk through rings and doorbells it has made. Here it serves what is
+left: hypercalls that need authority, deaths, and questions from its control socket. Processes, images and
+devices are made by a `Launcher`, which the layer above registers (mechanism never imports policy).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from hypervisor import hypercalls, wire
+from hypervisor.abi import generated as abi
+from hypervisor.channels import Connection
+from hypervisor.component import LiveComponent
+from hypervisor.dma import Backend, LiveDevice
+from hypervisor.evidence import Evidence
+from hypervisor.faults import FaultRecord
+from hypervisor.figures import Figures
+from hypervisor.grants import Grant, GrantTable
+from hypervisor.instances import Instance, Lifecycle, Step, registers_of
+from hypervisor.log import Log
+from hypervisor.loop import Loop
+from hypervisor.memory import MemoryObject
+from hypervisor.output import Output
+from hypervisor.placement import End, InfoPages, place
+from hypervisor.policy import Policy
+from hypervisor.recovery import Recovery, other_role
+from hypervisor.supervision import Supervision
+from hypervisor.watch import Watch
+
+QUARANTINE_S = 1.0
+SPARE_DELAY_S = 0.004  # a spare is made after the recovery, not beside it
+COMPLAINT_DELAYS_S = (0.0, 0.0, 0.01, 0.1, 1.0)
+TEARDOWN_S = 2.0
+
+
+class Launcher(Protocol):
+    """Makes processes. Results come back through the hypervisor's `tender_spawned` and `child_exited`."""
+
+    tsc_khz: int
+    cpus: int
+    spin_ns: int
+
+    def heap(self, component: str) -> tuple[int, int]:
+        """(address, bytes) of the heap the component's image leaves."""
+
+    def spawn(self, instance: Instance) -> None:
+        """Start a tender for `instance`; returns at once."""
+
+    def make_backend(
+        self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[], None]
+    ) -> Backend:
+        """A negotiated back-end; may take a while, so it is called on a helper thread after boot."""
+
+    def attach(self, system: Hypervisor) -> None:
+        """Begin reporting to `system`, on its loop."""
+
+    def close(self) -> None:
+        """End everything that was started."""
+
+
+class Hypervisor:
+    """One running system."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        launcher: Launcher,
+        *,
+        arguments: dict[str, bytes],
+        stdout_fd: int,
+        stderr_fd: int,
+    ) -> None:
+        self.policy = policy
+        self.launcher = launcher
+        self.loop = Loop()
+        self.log = Log()
+        self.evidence = Evidence()
+        self.grants = GrantTable()
+        self.output = Output(self.loop, stdout_fd, stderr_fd)
+        self.figures = Figures()
+        self.watch = Watch(self)
+        self.connections = {channel.index: Connection(channel) for channel in policy.channels}
+        self.devices = {device.component: LiveDevice(device) for device in policy.devices}
+        self.components: dict[str, LiveComponent] = {}
+        self.recoveries: dict[str, Recovery] = {}
+        self.supervision: Supervision | None = None
+        self.on_program_started: Callable[[LiveComponent], None] = lambda _: None
+        self.on_program_ended: Callable[[LiveComponent, FaultRecord | None], None] = lambda _a, _b: None
+        self._arguments = arguments
+        self._instances: dict[int, Instance] = {}  # every tender that may still exist, by instance number
+        self._closing = False
+
+    # -- boot -----------------------------------------------------------------------------------------
+
+    def boot(self, *, spares: bool = True) -> None:
+        """Start every component at once; rings exist before anybody runs, so order does not matter.
+
+        Raises PlacementError for a policy that does not fit, and what the launcher raises for an image or a
+        device that cannot be used.
+        """
+        self.spares_wanted = spares
+        self.launcher.attach(self)
+        for component in self.policy.components:
+            arguments = self._arguments.get(component.name, b"")
+            placement = place(self.policy, component, len(arguments))
+            info = InfoPages(
+                placement,
+                heap=self.launcher.heap(component.name),
+                tsc_khz=self.launcher.tsc_khz,
+                cpus=self.launcher.cpus,
+                spin_ns=self.launcher.spin_ns,
+            )
+            device = self.devices.get(component.name)
+            live = LiveComponent(component, placement, info, self.connections, device, arguments)
+            self.components[component.name] = live
+            live.spares.append(self._spawn(live))
+        for device in self.devices.values():
+            device.backend = self._make_backend(device)
+        supervisor = self.policy.trust.supervisor
+        for connection in self.connections.values():
+            if supervisor and connection.policy.client == "hypervisor":
+                self.supervision = Supervision(connection, self._supervisor_overdue)
+                self.loop.add_reader(connection.client_wake, self.supervision.on_wake)
+        for live in self.components.values():
+            self._start_fresh(live)
+            if self.supervision and not live.policy.is_program:
+                self.supervision.configure(live.policy)
+        self.watch.start()
+        self.loop.call_later(0.05, self._restock)
+
+    def _start_fresh(self, component: LiveComponent) -> None:
+        for end, connection in component.connections:
+            component.set_state(end, abi.CHANNEL_STATE_OPEN, connection.epoch)
+        if component.device:
+            component.device.start(self.pools_of(component))
+        instance = component.spares.pop(0)
+        steps = component.adopt(instance, abi.START_FRESH)
+        instance.apply(steps, lambda _: self._fresh_started(component))
+        instance.started_ns = time.monotonic_ns()
+        instance.move(Lifecycle.RUNNING)
+
+    def _fresh_started(self, component: LiveComponent) -> None:
+        if component.policy.is_program:
+            self.on_program_started(component)
+
+    # -- instances ------------------------------------------------------------------------------------
+
+    def _spawn(self, component: LiveComponent) -> Instance:
+        instance = Instance(component.policy)
+        self._instances[instance.number] = instance
+        self.launcher.spawn(instance)
+        instance.apply(component.preparation())
+        self.loop.add_reader(instance.sock.fileno(), lambda: self._on_tender(instance))
+        return instance
+
+    def take_spare(self, component: LiveComponent) -> Instance:
+        """A warm instance, or a cold one where there is none."""
+        instance = component.spares.pop(0) if component.spares else self._spawn(component)
+        self.loop.call_later(SPARE_DELAY_S, self._restock)
+        return instance
+
+    def _restock(self) -> None:
+        """Make the spares and the next epochs' memory that recovery will want."""
+        if self._closing:
+            return
+        for component in self.components.values():
+            if component.policy.is_program or component.gave_up:
+                continue
+            wanted = component.policy.restart.spares if self.spares_wanted else 0
+            while len(component.spares) < wanted:
+                component.spares.append(self._spawn(component))
+            for _, connection in component.connections:
+                connection.stock()
+
+    def tender_spawned(self, number: int, pid: int, pidfd: int) -> None:
+        """The launcher made the tender of instance `number`."""
+        instance = self._instances[number]
+        instance.spawned(pid, pidfd)
+        if instance.state is Lifecycle.SPAWNING:
+            instance.move(Lifecycle.SPARE)
+        self.loop.add_reader(pidfd, lambda: self._tender_gone(instance))
+
+    def _tender_gone(self, instance: Instance) -> None:
+        """The process has ended: nothing of it can touch anything any more."""
+        self.loop.remove_reader(instance.pidfd)
+        self._ended(instance, abi.FAULT_TENDER_DIED, "its tender process ended")
+        for grant in self.grants.touching(instance):
+            if grant.mapped and grant.mapped[0] is instance:
+                grant.mapped = None
+                grant.settle()
+        self._instances.pop(instance.number, None)
+        instance.close()
+
+    def _ended(self, instance: Instance, kind: int, why: str) -> None:
+        """A tender that went away by itself: a death, or a spare to replace."""
+        component = self.components[instance.component.name]
+        if instance is component.running:
+            self.fail(component, FaultRecord(component.name, instance.epoch, kind, message=why))
+        elif instance in component.spares:
+            component.spares.remove(instance)
+            self._discard(instance)
+            self.loop.call_later(SPARE_DELAY_S, self._restock)
+
+    def _discard(self, instance: Instance) -> None:
+        self.loop.remove_reader(instance.sock.fileno())
+        instance.kill()
+        instance.move(Lifecycle.ENDED)
+        instance.ram.close()
+
+    def _on_tender(self, instance: Instance) -> None:
+        try:
+            message = wire.receive(instance.sock)
+        except (wire.WireError, ConnectionResetError):
+            message = None
+        if message is None:
+            self.loop.remove_reader(instance.sock.fileno())
+            self._ended(instance, abi.FAULT_TENDER_DIED, "its tender closed its socket")
+            return
+        message.close()  # a tender has no descriptors to give
+        component = self.components[instance.component.name]
+        instance.last_pong_ns = time.monotonic_ns()
+        if message.kind == wire.Kind.ACK:
+            instance.acknowledged(message.sequence, message.args[0])
+        elif message.kind == wire.Kind.HYPERCALL and instance is component.running:
+            hypercalls.dispatch(hypercalls.Call(self, component, instance, message))
+        elif message.kind == wire.Kind.FAULT:
+            self._on_fault(component, instance, message)
+
+    def _on_fault(self, component: LiveComponent, instance: Instance, message: wire.Message) -> None:
+        if instance is not component.running:
+            self._ended(instance, abi.FAULT_INTERNAL, "a spare failed")
+            return
+        kind, vector, error_code, address, rip, rsp = message.args
+        registers, text = registers_of(message.body)
+        record = FaultRecord(
+            component.name, instance.epoch, kind, vector, error_code, address, rip, rsp, text, registers
+        )
+        self.fail(component, record)
+
+    # -- deaths ---------------------------------------------------------------------------------------
+
+    def fail(self, component: LiveComponent, record: FaultRecord) -> None:
+        """Judge the running instance of `component` dead; nothing happens if it is dead already."""
+        if component.running is None or self._closing:
+            return
+        recovery = Recovery(self, component, record)
+        self.recoveries[component.name] = recovery
+        component.deaths += 1
+        recovery.begin()
+
+    def kill(self, component: LiveComponent, why: str = "") -> bool:
+        """The operator's kill; False if it is not running just now."""
+        if component.running is None:
+            return False
+        self.fail(component, FaultRecord(component.name, component.epoch, abi.FAULT_KILLED, message=why))
+        return True
+
+    def bury(self, component: LiveComponent, instance: Instance, record: FaultRecord) -> None:
+        """End `instance`: its counters, its evidence, its grants."""
+        level = abi.LOG_LEVEL_INFO if record.kind == abi.FAULT_KILLED else abi.LOG_LEVEL_WARNING
+        self.log.add(component.name, instance.epoch, f"died: {record.describe()}", level)
+        self.loop.remove_reader(instance.sock.fileno())
+        self.figures.harvest(component, instance)
+        component.retire(instance)
+        instance.move(Lifecycle.ENDED)
+        self.evidence.keep(record, instance.ram)
+        for grant in self.grants.touching(instance):
+            if grant.owner is instance:
+                self.take_back(grant, lambda: None)
+
+    def component_ready(self, component: LiveComponent, instance: Instance) -> None:
+        """`instance` called `ready`."""
+        instance.ready_ns = time.monotonic_ns()
+        recovery = self.recoveries.get(component.name)
+        if recovery and recovery.successor is instance:
+            del self.recoveries[component.name]
+            recovery.ready()
+        self.log.add(component.name, component.epoch, "ready", abi.LOG_LEVEL_DEBUG)
+
+    def gave_up(self, component: LiveComponent, record: FaultRecord) -> None:
+        """`component` will not come back."""
+        self.recoveries.pop(component.name, None)
+        if component.policy.is_program:
+            component.exit_status = 128 + record.signal
+            self.on_program_ended(component, record)
+        else:
+            self.log.add(
+                component.name, component.epoch, "given up by its restart policy", abi.LOG_LEVEL_ERROR
+            )
+
+    def program_exited(self, component: LiveComponent, status: int) -> None:
+        """A program ended by itself; its servers lose a client."""
+        instance = component.running
+        assert instance is not None
+        self.loop.remove_reader(instance.sock.fileno())
+        self.figures.harvest(component, instance)
+        component.retire(instance)
+        instance.move(Lifecycle.ENDED)
+        instance.kill()
+        instance.ram.close()
+        component.exit_status = status
+        for end, connection in component.connections:
+            connection.gone = True
+            peer = self.peer_of(end)
+            if peer:
+                peer_end = peer.placement.end(end.channel, other_role(end.role))
+                peer.set_state(peer_end, abi.CHANNEL_STATE_GONE, connection.epoch)
+                self.wake(end, connection)
+        self.on_program_ended(component, None)
+
+    def _supervisor_overdue(self) -> None:
+        supervisor = self.components.get(self.policy.trust.supervisor or "")
+        if supervisor and supervisor.name not in self.recoveries:
+            record = FaultRecord(
+                supervisor.name, supervisor.epoch, abi.FAULT_HUNG, message="no verdict within its deadline"
+            )
+            self.fail(supervisor, record)
+
+    # -- connections ----------------------------------------------------------------------------------
+
+    def peer_of(self, end: End) -> LiveComponent | None:
+        """The component at the other end; None where that is the hypervisor itself."""
+        name = end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client
+        return self.components.get(name)
+
+    def wake(self, end: End, connection: Connection) -> None:
+        """Wake the peer of `end`, whatever it sleeps for."""
+        connection.signal(other_role(end.role))
+
+    def offer_reopen(self, end: End, connection: Connection, died_ns: int) -> None:
+        """Tell the peer of `end` that new rings wait for it."""
+        if connection.gone:
+            return
+        if end.role == abi.ROLE_SERVER:
+            self.figures.expect(connection, died_ns)
+        peer = self.peer_of(end)
+        if peer is None:
+            if self.supervision and self.supervision.connection is connection:
+                self.supervision.reopen()
+        elif peer.running:
+            peer_end = peer.placement.end(end.channel, other_role(end.role))
+            peer.set_state(peer_end, abi.CHANNEL_STATE_REOPEN, connection.epoch)
+            self.wake(end, connection)
+
+    def close_connection(self, connection: Connection) -> None:
+        """After a complaint: both ends get fresh rings, later and later the more complaints come."""
+        delay = COMPLAINT_DELAYS_S[min(connection.complaints, len(COMPLAINT_DELAYS_S) - 1)]
+        connection.complaints += 1
+        for live, end in self._ends_of(connection):
+            live.set_state(end, abi.CHANNEL_STATE_DEAD, connection.epoch)
+
+        def reopen() -> None:
+            if connection.gone or self._closing:
+                return
+            self.quarantine(connection.renew())
+            device = self.devices.get(connection.policy.server)
+            server = self.components.get(connection.policy.server)
+            if connection.pool and device and server and server.running:
+                message = "a connection whose pool its device uses was closed"
+                self.fail(server, FaultRecord(server.name, server.epoch, abi.FAULT_PROTOCOL, message=message))
+                return
+            for live, end in self._ends_of(connection):
+                if live.running:
+                    live.set_state(end, abi.CHANNEL_STATE_REOPEN, connection.epoch)
+                    connection.signal(end.role)
+
+        self.loop.call_later(delay, reopen)
+
+    def _ends_of(self, connection: Connection) -> list[tuple[LiveComponent, End]]:
+        return [
+            (live, end)
+            for live in self.components.values()
+            for end, each in live.connections
+            if each is connection
+        ]
+
+    def quarantine(self, memory: Sequence[MemoryObject]) -> None:
+        """Close the objects of an ended epoch, off the recovery path."""
+
+        def close() -> None:
+            for each in memory:
+                each.close()
+
+        if memory:
+            self.loop.call_later(QUARANTINE_S, close)
+
+    # -- grants and devices ---------------------------------------------------------------------------
+
+    def take_back(self, grant: Grant, done: Callable[[], None]) -> None:
+        """Revoke `grant`; `done` when nobody else can reach the object. A grantee that holds on is killed."""
+        self.grants.revoke(grant, done)
+        if grant.mapped:
+            grantee, address, _ = grant.mapped
+            self._unmap(grant, grantee, address)
+        if grant.iova:
+            self.close_window(grant, lambda: None)
+
+    def _unmap(self, grant: Grant, grantee: Instance, address: int) -> None:
+        def unmapped(_: int) -> None:
+            timer.cancel()
+            grant.mapped = None
+            grant.settle()
+
+        def overdue() -> None:
+            component = self.components[grantee.component.name]
+            text = f"grant {grant.number:#x} not given back in time"
+            if component.running is grantee:
+                self.fail(
+                    component,
+                    FaultRecord(component.name, grantee.epoch, abi.FAULT_REVOKE_DEADLINE, message=text),
+                )
+
+        timer = self.loop.call_later(hypercalls.REVOKE_DEADLINE_S, overdue)
+        if grantee.alive:
+            grantee.apply([Step(wire.Operation.UNMAP, address, grant.memory.size)], unmapped)
+
+    def close_window(self, grant: Grant, done: Callable[[], None]) -> None:
+        """Close the DMA window on `grant`; a device that does not is replaced, with its driver."""
+        device = self.devices[grant.connection.policy.server]
+        grant.busy += 1
+
+        def shut(ok: bool) -> None:
+            grant.busy -= 1
+            grant.iova = 0
+            grant.settle()
+            done()
+
+        device.shut(grant.iova, shut)
+
+    def grants_left_device(self, driver: LiveComponent) -> None:
+        """The device of `driver` is drained: no window on any grant is open any more."""
+        for _, connection in driver.connections:
+            for grant in self.grants.over(connection):
+                grant.iova = 0
+                grant.settle()
+
+    def pools_of(self, driver: LiveComponent) -> list[tuple[int, MemoryObject]]:
+        """(I/O address, memory) of the pools the device of `driver` may reach."""
+        pools = []
+        for region in driver.placement.regions:
+            if region.kind == abi.REGION_KIND_POOL and region.iova and region.channel is not None:
+                memory = self.connections[region.channel].pool
+                if memory:
+                    pools.append((region.iova, memory))
+        return pools
+
+    def _make_backend(self, device: LiveDevice) -> Backend:
+        def lost(why: str) -> None:
+            self.loop.post(lambda: self._device_lost(device, backend, why))
+
+        def misled() -> None:
+            self._device_misled(device)
+
+        backend = self.launcher.make_backend(device, lost, misled)
+        return backend
+
+    def _device_lost(self, device: LiveDevice, backend: Backend, why: str) -> None:
+        driver = self.components[device.policy.component]
+        if device.backend is not backend or self._closing:
+            return
+        self.log.add(device.policy.name, device.restarts, f"device lost: {why}", abi.LOG_LEVEL_WARNING)
+        device.started = False
+        device.backend = None
+        backend.close()
+        self.fail(driver, FaultRecord(driver.name, driver.epoch, abi.FAULT_DEVICE_DIED, message=why))
+
+    def _device_misled(self, device: LiveDevice) -> None:
+        """The device found its driver pointing it outside its windows."""
+        driver = self.components[device.policy.component]
+        message = "a descriptor lies outside the DMA windows, or its chain is broken"
+        self.fail(driver, FaultRecord(driver.name, driver.epoch, abi.FAULT_DMA, message=message))
+
+    def replace_device(self, device: LiveDevice, done: Callable[[], None]) -> None:
+        """End a device that is gone or does not answer, and make another; `done` when it can be set up."""
+        old, device.backend, device.started = device.backend, None, False
+        if old:
+            old.close()
+        device.restarts += 1
+
+        def made(backend: Backend | None, error: Exception | None) -> None:
+            if backend:
+                device.backend = backend
+                done()
+            elif not self._closing:
+                self.log.add(
+                    device.policy.name, device.restarts, f"no device: {error}", abi.LOG_LEVEL_WARNING
+                )
+                self.loop.call_later(0.25, lambda: self.replace_device(device, done))
+
+        self.loop.in_thread(lambda: self._make_backend(device), made)
+
+    def writable_range(self, component: LiveComponent) -> tuple[int, int]:
+        """Guest addresses [low, high) that are surely the component's own writable memory: its heap."""
+        base, size = self.launcher.heap(component.name)
+        return base, base + size
+
+    # -- the end --------------------------------------------------------------------------------------
+
+    @property
+    def quiet(self) -> bool:
+        """True when no recovery is under way."""
+        return not self.recoveries
+
+    def close(self) -> None:
+        """End every process of the system, and wait a little until they are really gone."""
+        self._closing = True
+        for instance in self._instances.values():
+            instance.kill()
+        for device in self.devices.values():
+            if device.backend:
+                device.backend.close()
+        self.launcher.close()
+        deadline = time.monotonic() + TEARDOWN_S
+        while time.monotonic() < deadline and not all(i.gone for i in self._instances.values() if i.pid):
+            time.sleep(0.001)

@@ -1,0 +1,1 @@
+"""Python side of the protocols, generated from components/protocols/*.toml."""

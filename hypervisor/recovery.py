@@ -1,0 +1,140 @@
+"""A death, step by step: freeze, record, ask, replace, reopen.
+
+`Recovery` is created the moment an instance is judged dead. Three things must come together before the
+successor may start, and nothing else is waited for: the reincarnation server's verdict, the device's drain,
+and the delay the verdict asks for. Fresh start, and restart after a death, are two functions, not flags.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hypervisor import supervision
+from hypervisor.abi import generated as abi
+from hypervisor.component import LiveComponent
+from hypervisor.faults import FaultRecord
+from hypervisor.instances import Instance, Lifecycle
+
+if TYPE_CHECKING:
+    from hypervisor.process import Hypervisor
+
+
+class Recovery:
+    """One death of one component, until its successor runs or it is given up."""
+
+    def __init__(self, system: Hypervisor, component: LiveComponent, record: FaultRecord) -> None:
+        self.system = system
+        self.component = component
+        self.record = record
+        self.successor: Instance | None = None
+        self._verdict: int | None = None
+        self._device_ready = component.device is None
+
+    def begin(self) -> None:
+        """Freeze and record, tell peers, ask for a verdict, drain the device."""
+        component, system = self.component, self.system
+        instance = component.instance
+        assert instance is not None
+        instance.kill()
+        self._tell_peers(abi.CHANNEL_STATE_DEAD)
+        system.bury(component, instance, self.record)
+        if component.device:
+            component.device.stop(self._device_stopped)
+        supervisor = system.supervision
+        if component.policy.is_program:
+            self._decided(supervision.GIVE_UP)
+        elif component.name == system.policy.trust.supervisor:
+            self._decided(0)  # the hypervisor alone brings the reincarnation server back
+        elif supervisor is None:
+            self._decided(supervision.GIVE_UP)
+        else:
+            supervisor.fault(component.policy, self.record, self._decided)
+            system.loop.call_later(supervision.ANSWER_DEADLINE_S, supervisor.check)
+
+    def _tell_peers(self, state: int) -> None:
+        """Deadlines of requests to this component stand still from here on."""
+        for end, connection in self.component.connections:
+            if connection.gone:
+                continue
+            connection.died_ns = self.record.time_ns
+            peer = self.system.peer_of(end)
+            if peer:
+                peer_end = peer.placement.end(end.channel, other_role(end.role))
+                peer.set_state(peer_end, state, connection.epoch)
+
+    def _decided(self, delay_ms: int) -> None:
+        if delay_ms == supervision.GIVE_UP:
+            self._give_up()
+        elif delay_ms:
+            self.system.loop.call_later(delay_ms / 1000, lambda: self._verdict_in(0))
+        else:
+            self._verdict_in(0)
+
+    def _verdict_in(self, value: int) -> None:
+        self._verdict = value
+        self._proceed()
+
+    def _device_stopped(self, drained: bool) -> None:
+        self.system.grants_left_device(self.component)
+        if drained:
+            self._device_ready = True
+            self._proceed()
+        else:
+            device = self.component.device
+            assert device is not None
+            self.system.replace_device(device, self._device_replaced)
+
+    def _device_replaced(self) -> None:
+        self._device_ready = True
+        self._proceed()
+
+    def _proceed(self) -> None:
+        if self._verdict is not None and self._device_ready and self.successor is None:
+            self._restart()
+
+    def _restart(self) -> None:
+        """Raise the epochs, start the successor, and let the peers reconnect."""
+        component, system = self.component, self.system
+        for end, connection in component.connections:
+            if not connection.gone:
+                system.quarantine(connection.renew())
+                component.set_state(end, abi.CHANNEL_STATE_OPEN, connection.epoch)
+        if component.device:
+            component.device.start(system.pools_of(component))
+        instance = system.take_spare(component)
+        self.successor = instance
+        instance.apply(component.adopt(instance, abi.START_RESTART))
+        instance.started_ns = time.monotonic_ns()
+        instance.move(Lifecycle.RUNNING)
+        for end, connection in component.connections:
+            system.offer_reopen(end, connection, self.record.time_ns)
+
+    def ready(self) -> None:
+        """The successor serves."""
+        component, system = self.component, self.system
+        component.recoveries += 1
+        took_us = (time.monotonic_ns() - self.record.time_ns) // 1000
+        system.log.add(
+            component.name, component.epoch, f"recovered from {self.record.describe()} in {took_us} us"
+        )
+        system.figures.ready_us.append(took_us)
+        if system.supervision and component.name != system.policy.trust.supervisor:
+            system.supervision.recovered(component.policy, component.epoch, took_us)
+
+    def _give_up(self) -> None:
+        component, system = self.component, self.system
+        component.gave_up = True
+        for end, connection in component.connections:
+            connection.gone = True
+            peer = system.peer_of(end)
+            if peer:
+                peer_end = peer.placement.end(end.channel, other_role(end.role))
+                peer.set_state(peer_end, abi.CHANNEL_STATE_GONE, connection.epoch)
+                system.wake(end, connection)
+        system.gave_up(component, self.record)
+
+
+def other_role(role: int) -> int:
+    """The opposite end's role."""
+    return abi.ROLE_SERVER if role == abi.ROLE_CLIENT else abi.ROLE_CLIENT

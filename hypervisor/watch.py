@@ -1,0 +1,69 @@
+"""The watch: finds components that are hung, without asking them to prove that they are not.
+
+Hung means: requests wait for it that it has not parked, its rings show no progress, and either it has used
+up its heartbeat's worth of CPU time meanwhile or its tender does not answer. One that waits for work, or for
+a server of its own, uses no CPU and is left alone.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from hypervisor import wire
+from hypervisor.abi import generated as abi
+from hypervisor.component import LiveComponent
+from hypervisor.faults import FaultRecord
+
+if TYPE_CHECKING:
+    from hypervisor.process import Hypervisor
+
+PERIOD_S = 0.05
+HARVEST_EVERY = 10
+UNRESPONSIVE_HEARTBEATS = 4
+
+
+class Watch:
+    """A timer that looks at every component's rings from outside."""
+
+    def __init__(self, system: Hypervisor) -> None:
+        self._system = system
+        self._rounds = 0
+
+    def start(self) -> None:
+        """Look every PERIOD_S from now on."""
+        self._system.loop.call_later(PERIOD_S, self._round)
+
+    def _round(self) -> None:
+        self._rounds += 1
+        for component in self._system.components.values():
+            if component.running and component.policy.heartbeat_ms:
+                self._look(component)
+            if component.running and self._rounds % HARVEST_EVERY == 0:
+                self._system.figures.harvest(component, component.running)
+        self.start()
+
+    def _look(self, component: LiveComponent) -> None:
+        instance = component.running
+        assert instance is not None
+        now = time.monotonic_ns()
+        waiting, progress = component.pending()
+        if not waiting or progress != component.progress_seen:
+            component.progress_seen = progress
+            component.cpu_at_progress_ns = -1
+            instance.last_pong_ns = now
+            return
+        heartbeat_ns = component.policy.heartbeat_ms * 1_000_000
+        cpu_ns = instance.cpu_ns()
+        if component.cpu_at_progress_ns < 0:
+            component.cpu_at_progress_ns = cpu_ns
+        instance.send(wire.Kind.PING, ())
+        if cpu_ns - component.cpu_at_progress_ns >= heartbeat_ns:
+            self._judge(component, abi.FAULT_HUNG, f"{waiting} requests wait, no progress, busy")
+        elif now - instance.last_pong_ns >= UNRESPONSIVE_HEARTBEATS * heartbeat_ns:
+            self._judge(
+                component, abi.FAULT_TENDER_UNRESPONSIVE, f"{waiting} requests wait, its tender is silent"
+            )
+
+    def _judge(self, component: LiveComponent, kind: int, message: str) -> None:
+        self._system.fail(component, FaultRecord(component.name, component.epoch, kind, message=message))

@@ -1,0 +1,1 @@
+"""System files, and the tools that build disk images and guest programs."""

@@ -1,0 +1,22 @@
+"""The command line `r3s3` with all its commands: those of `vmm.cli`, and those that build images."""
+
+from __future__ import annotations
+
+import sys
+
+from vmm.cli.command import Command
+from vmm.cli.main import main as run_command
+
+COMMANDS = {
+    "image": Command("images.image_command", "build a disk image from a directory"),
+    "verify": Command("images.verify_command", "read every file of a directory through a system and compare"),
+}
+
+
+def main() -> int:
+    """Run the command that the process was started with."""
+    return run_command(more=COMMANDS)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

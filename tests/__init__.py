@@ -1,0 +1,1 @@
+"""Tests: a folder per subject; `make test` runs all of them."""

@@ -1,0 +1,1 @@
+"""The ABI description: what its generator writes and what it refuses."""

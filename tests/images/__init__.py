@@ -1,0 +1,1 @@
+"""Disk images and the builder of guest programs."""

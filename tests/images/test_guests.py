@@ -1,0 +1,118 @@
+"""The builder of guest programs, on a small tree of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from images import guests, rustc
+
+RT = """#![no_std]
+#[cfg(not(host_test))]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+pub fn half(number: u32) -> u32 { number / 2 }
+"""
+PROTOCOLS = "#![no_std]\npub fn two() -> u32 { rt::half(4) }\n"
+MAIN = """#![no_std]
+#![no_main]
+mod pure;
+#[no_mangle]
+pub extern "C" fn _start() -> ! {
+    unsafe { core::ptr::write_volatile(0x6000_0000 as *mut u32, protocols::two() + pure::one()) }
+    loop {}
+}
+"""
+PURE = "pub fn one() -> u32 { 1 }\n"
+HOST_TESTS = "mod pure;\n#[test]\nfn sum() { assert_eq!(pure::one() + protocols::two(), 3); }\n"
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    files = {
+        "guests/rt/src/lib.rs": RT,
+        "guests/rt/link.ld": "ENTRY(_start)\nSECTIONS { . = 0x200000; .text : { *(.text*) } }\n",
+        "components/protocols/generated/lib.rs": PROTOCOLS,
+        "components/adder/src/main.rs": MAIN,
+        "components/adder/src/pure.rs": PURE,
+        "components/adder/src/host_tests.rs": HOST_TESTS,
+    }
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(guests, "REPOSITORY", tmp_path)
+    return tmp_path
+
+
+def build(tree: Path, *names: str) -> list[str]:
+    """What the builder says it has built."""
+    said: list[str] = []
+    guests.build(names, output=tree / "out", report=said.append)
+    return said
+
+
+def test_only_what_changed_is_rebuilt(tree: Path) -> None:
+    everything = ["lib/librt.rlib", "lib/libprotocols.rlib", "adder.elf"]
+    assert build(tree) == [f"built out/{name}" for name in everything]
+    image = (tree / "out/adder.elf").read_bytes()
+    assert image[:4] == b"\x7fELF"
+    os.utime(tree / "components/adder/src/pure.rs")
+    assert build(tree) == []
+    (tree / "components/adder/src/pure.rs").write_text("pub fn one() -> u32 { 7 }\n", encoding="utf-8")
+    assert build(tree) == ["built out/adder.elf"]
+    assert (tree / "out/adder.elf").read_bytes() != image
+    (tree / "guests/rt/link.ld").write_text(
+        "ENTRY(_start)\nSECTIONS { . = 0x300000; .text : { *(.text*) } }\n", encoding="utf-8"
+    )
+    assert build(tree) == ["built out/adder.elf"]
+
+
+def test_failed_build_keeps_the_old_product_and_says_where(tree: Path) -> None:
+    build(tree)
+    (tree / "components/adder/src/pure.rs").write_text("pub fn one() -> u32 { nothing }\n", encoding="utf-8")
+    message = r"(?s)components/adder/src/main\.rs does not compile:.*nothing"
+    with pytest.raises(rustc.CompilerError, match=message):
+        build(tree)
+    assert (tree / "out/adder.elf").is_file()
+
+
+def test_host_tests_run_and_fail_loudly(tree: Path) -> None:
+    said: list[str] = []
+    guests.run_host_tests(output=tree / "out", report=said.append)
+    assert said[-1].startswith("components/adder/src/host_tests.rs: ok. 1 passed")
+    (tree / "components/adder/src/pure.rs").write_text("pub fn one() -> u32 { 2 }\n", encoding="utf-8")
+    with pytest.raises(rustc.CompilerError, match=r"(?s)host_tests\.rs: exit status 101.*left: 4"):
+        guests.run_host_tests(output=tree / "out", report=said.append)
+
+
+def test_unknown_name_lists_the_known_ones(tree: Path) -> None:
+    with pytest.raises(guests.GuestError, match=r"^no guest is called subtractor; there are: adder$"):
+        build(tree, "subtractor")
+
+
+def test_two_programs_of_one_name(tree: Path) -> None:
+    shutil.copytree(tree / "components/adder", tree / "guests/programs/adder")
+    with pytest.raises(guests.GuestError, match="two guests are called adder: "):
+        build(tree)
+
+
+def test_missing_compiler_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("RUSTC", raising=False)
+    with pytest.raises(rustc.CompilerError, match=r"^no Rust compiler: rustc not found; install one with"):
+        rustc.find()
+
+
+def test_old_or_foreign_compiler_is_refused(tmp_path: Path) -> None:
+    fake = tmp_path / "rustc"
+    fake.write_text("#!/bin/sh\necho 'rustc 1.48.0 (old)'\n", encoding="ascii")
+    fake.chmod(0o755)
+    with pytest.raises(rustc.CompilerError, match=r"is version 1\.48, 1\.63 is needed; install one"):
+        rustc.find(str(fake))
+    fake.write_text("#!/bin/sh\necho hello\n", encoding="ascii")
+    with pytest.raises(rustc.CompilerError, match="is not a Rust compiler: it says 'hello"):
+        rustc.find(str(fake))

@@ -1,0 +1,1 @@
+"""Promises about the source itself: layers, size of the trusted base, generated files, compilers."""

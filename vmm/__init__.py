@@ -1,0 +1,1 @@
+"""Machine model, policy and tools around the hypervisor: tenders, devices, manifests, launching, the CLI."""

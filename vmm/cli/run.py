@@ -1,0 +1,110 @@
+"""`r3s3 run`: a program in a system; its output is ours, its status too."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from vmm.cli.command import CommandError, Parser, add_kill_options
+from vmm.cli.launch import Launch, Request
+
+EPILOG = """Everything after -- is the program and its arguments.
+
+exit status: the program's own; 125 r3s3 failed or the input is bad, 126 the program cannot be run,
+127 there is no such program, 128+n its VM died of a fault (n: the signal a process would have got)."""
+
+
+def add_arguments(parser: Parser) -> None:
+    """The arguments of `r3s3 run`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = EPILOG
+    parser.usage = "%(prog)s [options] FILE --disk DISK -- PROGRAM [ARGUMENT ...]"
+    parser.add_argument("file", metavar="FILE", help="the system file, for example images/default.toml")
+    parser.add_argument("--disk", help="a disk image, or vhost-user:SOCKET of any vhost-user-blk back-end")
+    add_kill_options(parser)
+    parser.add_argument("--report", metavar="FILE", help="write a report in JSON at the end")
+    parser.add_argument("-s", "--system", metavar="NAME", help="what to call this system while it runs")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run it; returns the exit status."""
+    started = time.monotonic_ns()
+    if not options.program:
+        raise CommandError("no program given; write it after --, as in r3s3 run FILE -- ls /")
+    report = Path(options.report) if options.report else None
+    if report:
+        check_report(report)
+    request = Request(
+        system_file=existing_file(options.file),
+        program=options.program[0],
+        arguments=options.program,
+        disk=disk_argument(options.disk),
+        name=options.system,
+        kill=options.kill,
+        seed=seed_or_random(options.seed),
+        report=report is not None,
+        started_ns=started,
+    )
+    with Launch(request) as launch:
+        ending = launch.wait()
+    if report and ending.report:
+        write_report(report, ending.report | {"seed": request.seed})
+    return ending.status
+
+
+def existing_file(text: str) -> str:
+    """The absolute path of the system file `text`."""
+    path = Path(text)
+    if not path.is_file():
+        raise CommandError(f"{text}: no such file; name a system file, for example images/default.toml")
+    return str(path.absolute())
+
+
+def disk_argument(text: str | None) -> str | None:
+    """--disk with its path made absolute, because the hypervisor process may stand elsewhere."""
+    if text is None:
+        return None
+    prefix, colon, path = text.rpartition("vhost-user:")
+    if colon and not prefix:
+        if not Path(path).is_socket():
+            raise CommandError(f"{path}: no such socket; start the vhost-user back-end first")
+        return f"vhost-user:{Path(path).absolute()}"
+    if not Path(text).exists():
+        raise CommandError(f"{text}: no such disk image; build one with: r3s3 image build DIR -o {text}")
+    return str(Path(text).absolute())
+
+
+def seed_or_random(seed: int | None) -> int:
+    """The seed asked for, or a fresh one (the report names it)."""
+    return int.from_bytes(os.urandom(4), "little") if seed is None else seed
+
+
+def check_report(path: Path) -> None:
+    """Fail before the run rather than after it."""
+    if path.is_dir():
+        raise CommandError(f"{path}: is a directory; name a file for the report")
+    if not path.parent.is_dir():
+        raise CommandError(f"{path}: no folder {path.parent} for the report; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise CommandError(f"{path}: no permission to write the report there; choose another place")
+
+
+def write_report(path: Path, report: dict[str, Any]) -> None:
+    """The report as JSON: whole, or not at all."""
+    data = json.dumps(report, indent=1) + "\n"
+    special = path.exists() and not path.is_file()  # a device or a pipe is written in place
+    target = path if special else path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        target.write_text(data)
+        if target != path:
+            target.replace(path)
+    except OSError as error:
+        if target != path:
+            target.unlink(missing_ok=True)
+        raise CommandError(
+            f"{path}: the report was not written: {error.strerror}; make room or choose another place"
+        ) from None

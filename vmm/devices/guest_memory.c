@@ -1,0 +1,164 @@
+/* The windows a device sees: memory objects mapped here, found by bus address.
+ * An address outside every window has no translation, so it can not be reached. */
+#define _GNU_SOURCE
+#include "device.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
+{
+    return a < b + b_size && b < a + a_size; /* no wrap: checked by window_map */
+}
+
+/* Maps a window; 0 or -errno. */
+static int window_map(const struct window_request *request, struct window *window)
+{
+    struct stat file;
+    if (request->size == 0 || request->guest + request->size < request->guest
+        || request->user + request->size < request->user || request->offset + request->size < request->offset
+        || request->offset + request->size > INT64_MAX)
+        return -EINVAL;
+    if (fstat(request->fd, &file) != 0)
+        return -errno;
+    /* Beyond the end of the object an access would be a SIGBUS instead of an error. */
+    if ((uint64_t)file.st_size < request->offset + request->size)
+        return -ERANGE;
+    /* Offsets must be page aligned; on hugetlbfs st_blksize is the huge page size. */
+    uint64_t page = file.st_blksize > 4096 ? (uint64_t)file.st_blksize : 4096;
+    if (page & (page - 1))
+        page = 4096;
+    uint64_t slack = request->offset & (page - 1);
+    uint64_t size = request->size + slack;
+    void *mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, request->fd,
+                         (off_t)(request->offset - slack));
+    if (mapping == MAP_FAILED)
+        return -errno;
+    madvise(mapping, size, MADV_DONTDUMP);
+    *window = (struct window){ request->guest, request->user, request->size,
+                               (uint8_t *)mapping + slack, mapping, size };
+    return 0;
+}
+
+static void window_unmap(struct window *window)
+{
+    munmap(window->mapping, window->mapping_size);
+}
+
+static void resolve_all(struct device *device)
+{
+    for (uint32_t i = 0; i < device->queue_count; i++)
+        queue_resolve(&device->queues[i]);
+}
+
+/* Replaces the whole table. On an error (-errno) the old table stays. */
+int device_set_windows(struct device *device, uint32_t count, const struct window_request *requests)
+{
+    struct guest_memory *memory = &device->memory;
+    struct window fresh[WINDOWS_MAX], old[WINDOWS_MAX];
+    uint32_t mapped = 0;
+    int error = count <= WINDOWS_MAX ? 0 : -E2BIG;
+    for (; error == 0 && mapped < count; mapped++) {
+        const struct window_request *request = &requests[mapped];
+        error = window_map(request, &fresh[mapped]);
+        if (error)
+            break;
+        for (uint32_t i = 0; i < mapped; i++)
+            if (overlap(fresh[i].guest, fresh[i].size, request->guest, request->size)
+                || overlap(fresh[i].user, fresh[i].size, request->user, request->size))
+                error = -EEXIST;
+    }
+    if (error) {
+        while (mapped > 0)
+            window_unmap(&fresh[--mapped]);
+        return error;
+    }
+    pthread_rwlock_wrlock(&memory->lock);
+    uint32_t old_count = memory->count;
+    for (uint32_t i = 0; i < old_count; i++)
+        old[i] = memory->windows[i];
+    for (uint32_t i = 0; i < count; i++)
+        memory->windows[i] = fresh[i];
+    memory->count = count;
+    resolve_all(device);
+    pthread_rwlock_unlock(&memory->lock);
+    for (uint32_t i = 0; i < old_count; i++)
+        window_unmap(&old[i]);
+    return 0;
+}
+
+/* Adds one window; 0 or -errno. */
+int device_add_window(struct device *device, const struct window_request *request)
+{
+    struct guest_memory *memory = &device->memory;
+    struct window window;
+    if (memory->count >= WINDOWS_MAX)
+        return -ENOSPC;
+    int error = window_map(request, &window);
+    if (error)
+        return error;
+    /* Only the control thread changes the table, so it may read it without the lock. */
+    for (uint32_t i = 0; i < memory->count; i++) {
+        const struct window *other = &memory->windows[i];
+        if (overlap(other->guest, other->size, window.guest, window.size)
+            || overlap(other->user, other->size, window.user, window.size)) {
+            window_unmap(&window);
+            return -EEXIST;
+        }
+    }
+    pthread_rwlock_wrlock(&memory->lock);
+    memory->windows[memory->count++] = window;
+    resolve_all(device);
+    pthread_rwlock_unlock(&memory->lock);
+    return 0;
+}
+
+/* Removes the window with exactly these addresses; 0 or -errno. When it returns no request uses it. */
+int device_remove_window(struct device *device, uint64_t guest, uint64_t user, uint64_t size)
+{
+    struct guest_memory *memory = &device->memory;
+    for (uint32_t i = 0; i < memory->count; i++) {
+        struct window window = memory->windows[i];
+        if (window.guest != guest || window.user != user || window.size != size)
+            continue;
+        pthread_rwlock_wrlock(&memory->lock);
+        memory->windows[i] = memory->windows[--memory->count];
+        resolve_all(device);
+        pthread_rwlock_unlock(&memory->lock);
+        window_unmap(&window);
+        return 0;
+    }
+    return -ENOENT;
+}
+
+/* Where bus address `guest` is mapped, and in *length how many bytes follow it in its window (the
+ * caller's *length at most); NULL outside every window. The lock must be held. */
+uint8_t *memory_find(struct guest_memory *memory, uint64_t guest, uint64_t *length)
+{
+    for (uint32_t i = 0; i < memory->count; i++) {
+        const struct window *window = &memory->windows[i];
+        uint64_t inside = guest - window->guest; /* wraps to a huge number below the window */
+        if (inside >= window->size)
+            continue;
+        if (*length > window->size - inside)
+            *length = window->size - inside;
+        return window->host + inside;
+    }
+    return NULL;
+}
+
+/* The same for an address as the front-end names it; all `length` bytes in one window, aligned. */
+void *memory_find_user(struct guest_memory *memory, uint64_t user, uint64_t length, uint64_t alignment)
+{
+    for (uint32_t i = 0; i < memory->count; i++) {
+        const struct window *window = &memory->windows[i];
+        uint64_t inside = user - window->user;
+        if (inside >= window->size || length > window->size - inside)
+            continue;
+        uint8_t *host = window->host + inside;
+        return (uintptr_t)host % alignment == 0 ? host : NULL;
+    }
+    return NULL;
+}

@@ -1,0 +1,50 @@
+"""The process of one virtual device: set up, jail, serve, end with its socket."""
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import Any, NoReturn
+
+from vmm.devices.back_end import BackEnd, FrontEndError
+from vmm.devices.disk import DeviceError, Disk
+
+
+def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
+    """Serves one virtual disk until the front-end closes the socket; called in a freshly forked child.
+
+    `config`: `name`, `read_only` (default false), `queues` (default 1), optionally `status_fd` (memory object
+    for the counters, see vmm.devices.disk.STATUS_BYTES). Exit status: 0 the front-end closed, 1 the front-end broke the
+    protocol, 2 the device can not be made; a line on standard error says why.
+    """
+    name = str(config.get("name", "disk"))
+    status_fd = int(config.get("status_fd", -1))
+    status = 1
+    try:
+        disk = Disk(file_fd, name=name, queues=int(config.get("queues", 1)),
+                    read_only=bool(config.get("read_only", False)), status_fd=status_fd)
+        if status_fd >= 0:
+            os.close(status_fd)     # the mapping stays
+        if config.get("jail", True):
+            from vmm.tender import jail
+
+            jail.enter("device", [socket_fd, file_fd])
+        BackEnd(socket.socket(fileno=socket_fd), disk, lambda text: _say(f"{name}: {text}")).serve()
+        status = 0
+    except DeviceError as error:
+        _say(str(error))
+        status = 2
+    except FrontEndError as error:
+        _say(f"{name}: {error}")
+    except BaseException as error:  # a bug of ours, in a child that must not run its parent's code
+        _say(f"{name}: {type(error).__name__}: {error}")
+    finally:
+        os._exit(status)
+
+
+def _say(text: str) -> None:
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        pass    # nobody listens

@@ -1,0 +1,69 @@
+"""System calls that Python's library lacks, typed: the Python front of the C module (host.c).
+
+Addresses and lengths are bytes of this process's own address space. All raise OSError.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from vmm.tender._vcpu import ffi, lib
+
+PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
+MADV_DONTFORK = 10
+
+_MMAP, _MADVISE, _CLOSE_RANGE = 9, 28, 436
+
+
+def call(number: int, *arguments: int) -> int:
+    """System call `number`; up to six integer arguments (negative ones allowed)."""
+    result: int = lib.host_call(number, *arguments, *(0,) * (6 - len(arguments)))
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+def ioctl(fd: int, request: int, argument: Any = None) -> int:
+    """ioctl with a cffi pointer, an integer, or nothing as its argument."""
+    if argument is None:
+        argument = ffi.NULL
+    elif isinstance(argument, int):
+        argument = ffi.cast("void *", argument)
+    result: int = lib.host_ioctl(fd, request, argument)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
+
+
+def mmap(address: int, length: int, protection: int, flags: int, fd: int = -1, offset: int = 0) -> int:
+    """Map memory; returns its address."""
+    return call(_MMAP, address, length, protection, flags, fd, offset)
+
+
+def madvise(address: int, length: int, advice: int) -> None:
+    """Advise the kernel about a mapping."""
+    call(_MADVISE, address, length, advice)
+
+
+def view(address: int, length: int) -> memoryview:
+    """The bytes of a mapping, which must stay mapped as long as the view is used."""
+    return memoryview(ffi.buffer(ffi.cast("char *", address), length))
+
+
+def close_all_but(keep: set[int]) -> None:
+    """Close every descriptor that is not in `keep`."""
+    first = 0
+    for fd in [*sorted(keep), 1 << 31]:
+        if fd > first:
+            call(_CLOSE_RANGE, first, fd - 1, 0)
+        first = fd + 1
+
+
+def fork(namespaces: int) -> int:
+    """os.fork() with CLONE_NEW* flags; the process must have only one thread."""
+    pid: int = lib.host_fork(namespaces)
+    if pid < 0:
+        raise OSError(-pid, os.strerror(-pid))
+    return pid

@@ -1,0 +1,194 @@
+"""The jail of tenders and devices: nothing is left to a process but what it was given.
+
+`fork()` makes a child in new pid, mount, net, ipc and uts namespaces. In the child `enter(profile, keep)`
+closes every other descriptor, takes away the file system, the user, all capabilities and all system calls
+that the profile does not need. Threads that must exist before the filter (which refuses to make any for
+tenders) are started between the two halves, `confine` and `seal`.
+
+As root the child's kernel user becomes nobody, in a user namespace of its own that owns nothing; an
+ordinary user gets all namespaces inside a new user namespace of which it is the only member.
+
+JailError: this host refuses something; the message says what.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import struct
+from collections.abc import Iterable
+
+from vmm.tender import host, seccomp
+from vmm.tender._vcpu import ffi
+
+PROFILES = ("tender", "tender_fork", "device")
+
+_NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
+    0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
+)  # fmt: skip
+_NAMESPACES = _NEWNS | _NEWUTS | _NEWIPC | _NEWPID | _NEWNET
+_NOBODY = 65534
+_CAP_SYS_ADMIN = 21
+_LAST_CAPABILITY = 63  # the loop ends at the kernel's own last one
+
+_MOUNT, _UMOUNT2, _PIVOT_ROOT, _CAPSET, _PRCTL, _UNSHARE = 165, 166, 155, 126, 157, 272
+_SETUID, _SETGID, _SETGROUPS = 117, 119, 116  # setresuid, setresgid, setgroups
+_MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
+_MNT_DETACH = 2
+_PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 24, 4, 28, 38
+_SECUREBITS = 0xEF  # NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each locked; KEEP_CAPS off and locked
+_CAPABILITY_VERSION = 0x20080522
+
+_ADDRESS_SPACE_SLACK = 64 << 20
+_DESCRIPTORS = 1024
+
+_forked_here = False  # this process was made by fork() below
+
+
+class JailError(Exception):
+    """The host does not allow a part of the jail."""
+
+
+def privileged() -> bool:
+    """Whether this process may make namespaces without a user namespace around them."""
+    with open("/proc/self/status", encoding="ascii") as status:
+        for line in status:
+            if line.startswith("CapEff:"):
+                return os.geteuid() == 0 and bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
+    return False
+
+
+def fork(*, as_root: bool) -> int:
+    """Like os.fork(), into new namespaces; the child must call `enter`. `as_root`: privileged(), asked once."""
+    global _forked_here
+    try:
+        pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
+    except OSError as error:
+        raise JailError(
+            f"new namespaces: {error.strerror}; enable user namespaces "
+            "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone) or run as root"
+        ) from error
+    if pid == 0:
+        _forked_here = True
+    return pid
+
+
+def enter(profile: str, keep: Iterable[int]) -> None:
+    """Both halves; for processes that start no thread in between. `keep`: descriptors that stay open."""
+    kept = set(keep)
+    confine(kept)
+    seal(profile, kept)
+
+
+def confine(keep: Iterable[int]) -> None:
+    """Descriptors, file system, identity, capabilities. The process must still have one thread only."""
+    try:
+        _keep_only(set(keep))
+        as_root = privileged()
+        if not _forked_here:  # only the pid namespace cannot be had without a fork
+            host.call(_UNSHARE, (_NAMESPACES if as_root else _NAMESPACES | _NEWUSER) & ~_NEWPID)
+        if not as_root or _is_mapped_nowhere():
+            _become_sole_user()
+        _leave_file_system()
+        if as_root and os.geteuid() == 0:
+            _become_nobody()
+        _drop_capabilities()
+    except OSError as error:
+        raise JailError(f"cannot enter the jail: {error}") from error
+
+
+def seal(profile: str, keep: Iterable[int] = ()) -> None:
+    """Limits and the filter, on all threads; nothing comes after this but the work itself."""
+    try:
+        _limit(profile)
+        host.call(_PRCTL, _PR_SET_NO_NEW_PRIVS, 1)
+        seccomp.install(seccomp.compile_filter(seccomp.filter_for(profile, keep)))
+    except OSError as error:
+        raise JailError(f"cannot seal the jail: {error}") from error
+
+
+def _keep_only(keep: set[int]) -> None:
+    """0, 1 and 2 become /dev/null, lest a stray message goes into whatever gets their numbers later."""
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    for fd in {0, 1, 2} - keep:
+        os.dup2(null, fd)
+    host.close_all_but(keep | {0, 1, 2})
+
+
+def _is_mapped_nowhere() -> bool:
+    """True in a user namespace whose user map is still empty: one of our own."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        return not file.read()
+
+
+def _become_sole_user() -> None:
+    """In a new user namespace made by an ordinary user: map that user, and nobody else."""
+    with open("/proc/self/uid_map", encoding="ascii") as file:
+        if file.read():
+            return
+    # The ids before the namespace was entered are what the parent namespace calls them.
+    uid, gid = _outer_ids
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+
+
+_outer_ids = (os.geteuid(), os.getegid())
+
+
+def _text(value: bytes) -> int:
+    """A C string for one system call; kept alive by the module."""
+    buffer = _strings.setdefault(value, ffi.new("char[]", value))
+    return int(ffi.cast("uintptr_t", buffer))
+
+
+_strings: dict[bytes, object] = {}
+
+
+def _leave_file_system() -> None:
+    """An empty read-only tmpfs becomes the root, and everything else is unmounted."""
+    flags = _MS_RDONLY | _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
+    host.call(_MOUNT, 0, _text(b"/"), 0, _MS_REC | _MS_PRIVATE, 0)
+    host.call(_MOUNT, _text(b"none"), _text(b"/proc"), _text(b"tmpfs"), flags, _text(b"nr_inodes=1,mode=0"))
+    os.chdir("/proc")
+    host.call(_PIVOT_ROOT, _text(b"."), _text(b"."))
+    host.call(_UMOUNT2, _text(b"."), _MNT_DETACH)
+    os.chdir("/")
+
+
+def _become_nobody() -> None:
+    host.call(_SETGROUPS, 0, 0)
+    host.call(_SETGID, _NOBODY, _NOBODY, _NOBODY)
+    host.call(_SETUID, _NOBODY, _NOBODY, _NOBODY)
+    host.call(_UNSHARE, _NEWUSER)
+
+
+def _drop_capabilities() -> None:
+    host.call(_PRCTL, _PR_SET_SECUREBITS, _SECUREBITS)
+    for capability in range(_LAST_CAPABILITY + 1):
+        try:
+            host.call(_PRCTL, _PR_CAPBSET_DROP, capability)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # past the last one
+                break
+            raise
+    header = ffi.from_buffer(struct.pack("<Ii", _CAPABILITY_VERSION, 0))
+    data = ffi.from_buffer(bytes(24))
+    host.call(_CAPSET, int(ffi.cast("uintptr_t", header)), int(ffi.cast("uintptr_t", data)))
+    host.call(_PRCTL, _PR_SET_DUMPABLE, 0)
+
+
+def _limit(profile: str) -> None:
+    """Resource limits; the address space may grow a little for the interpreter's own needs."""
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_MEMLOCK: 0,
+        resource.RLIMIT_MSGQUEUE: 0,
+        resource.RLIMIT_NOFILE: _DESCRIPTORS,
+    }
+    if profile == "tender":
+        limits[resource.RLIMIT_NPROC] = 0
+        limits[resource.RLIMIT_FSIZE] = 0
+    for which, value in limits.items():
+        resource.setrlimit(which, (value, value))

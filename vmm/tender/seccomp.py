@@ -1,0 +1,158 @@
+"""System-call filters: allow-lists compiled to BPF.
+
+Whatever is not listed answers EPERM (`clone3`: ENOSYS, so that the C library falls back to `clone`, whose
+flags a filter can see). Only the low half of an argument is compared: all arguments restricted here are
+ints, or flag words whose high half the kernel ignores.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from vmm.tender import host
+from vmm.tender._vcpu import ffi, lib
+
+
+class Rule(NamedTuple):
+    """A condition on argument number `argument`: masked with `mask`, it is one of `values`."""
+
+    argument: int
+    values: tuple[int, ...]
+    mask: int = 0xFFFFFFFF
+
+
+Filter = Mapping[int, tuple[Rule, ...]]  # system call -> conditions that must all hold
+
+_SYSTEM_CALLS = {
+    "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10,
+    "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16,
+    "pread64": 17, "pwrite64": 18, "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35,
+    "getpid": 39, "sendmsg": 46, "recvmsg": 47, "clone": 56, "exit": 60, "wait4": 61, "fsync": 74,
+    "fdatasync": 75, "sigaltstack": 131, "gettid": 186, "futex": 202, "set_tid_address": 218,
+    "restart_syscall": 219, "clock_gettime": 228, "clock_nanosleep": 230, "exit_group": 231,
+    "epoll_wait": 232, "epoll_ctl": 233, "tgkill": 234, "waitid": 247, "ppoll": 271,
+    "set_robust_list": 273, "epoll_pwait": 281, "fallocate": 285, "eventfd2": 290, "epoll_create1": 291,
+    "preadv": 295, "pwritev": 296, "getrandom": 318, "preadv2": 327, "pwritev2": 328, "rseq": 334,
+    "clone3": 435, "epoll_pwait2": 441,
+}  # fmt: skip
+
+_EXECUTABLE = 4  # PROT_EXEC
+_MADVISE = (4, 8, 10)  # DONTNEED, FREE, DONTFORK; REMOVE would punch holes into shared memory
+_CLONE_THREAD = 0x10000
+_CLONE_FORK = 0x01200011  # what fork() passes: CHILD_SETTID, CHILD_CLEARTID, SIGCHLD
+_CLONE_VM_THREAD = 0x10F00  # VM FS FILES SIGHAND THREAD, which a thread has and nothing else
+_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW*
+_FALLOCATE = (0x3, 0x11)  # PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE
+
+_TENDER_IOCTLS = (
+    lib.KVM_RUN, lib.KVM_SET_USER_MEMORY_REGION, lib.KVM_IOEVENTFD,
+    lib.KVM_GET_REGS, lib.KVM_SET_REGS, lib.KVM_GET_SREGS,
+)  # fmt: skip
+_FORK_IOCTLS = (
+    lib.KVM_CREATE_VM, lib.KVM_CREATE_VCPU, lib.KVM_SET_CPUID2,
+    lib.KVM_SET_SREGS, lib.KVM_GET_XCRS, lib.KVM_SET_XCRS, lib.KVM_GET_XSAVE2, lib.KVM_SET_XSAVE,
+    lib.KVM_GET_VCPU_EVENTS, lib.KVM_SET_VCPU_EVENTS, lib.KVM_GET_DEBUGREGS, lib.KVM_SET_DEBUGREGS,
+    lib.KVM_GET_MSRS, lib.KVM_SET_MSRS,
+)  # fmt: skip
+
+
+def _common() -> dict[str, tuple[Rule, ...]]:
+    plain = (
+        "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 epoll_ctl "
+        "poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep "
+        "nanosleep sched_yield getpid gettid getrandom exit exit_group"
+    )
+    allowed: dict[str, tuple[Rule, ...]] = {name: () for name in plain.split()}
+    allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
+    allowed["madvise"] = (Rule(2, _MADVISE),)
+    allowed["tgkill"] = (Rule(0, (os.getpid(),)),)
+    return allowed
+
+
+def _threads() -> dict[str, tuple[Rule, ...]]:
+    """What starting and ending a thread takes."""
+    only_threads = Rule(0, (_CLONE_VM_THREAD,), _CLONE_VM_THREAD | _NEW_NAMESPACES)
+    return {"clone": (only_threads,), "rseq": (), "set_robust_list": ()}
+
+
+def filter_for(profile: str, files: Iterable[int] = ()) -> Filter:
+    """The allow-list of a jail profile; `files` are the descriptors whose contents a device may free."""
+    allowed = _common()
+    if profile == "tender":
+        allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS),)
+    elif profile == "tender_fork":
+        allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS + _FORK_IOCTLS),)
+        allowed |= _threads()
+        allowed["clone"] = (Rule(0, (_CLONE_FORK, _CLONE_VM_THREAD), _CLONE_FORK | _CLONE_VM_THREAD | _NEW_NAMESPACES),)
+        # A child's own thread has a process id that cannot be known here; signals end at the namespace.
+        allowed["tgkill"] = ()
+        allowed |= dict.fromkeys(("wait4", "waitid", "epoll_create1", "eventfd2", "set_tid_address"), ())
+        allowed["rt_sigaction"] = ()
+    elif profile == "device":
+        allowed |= _threads()
+        plain = "pread64 pwrite64 preadv pwritev preadv2 pwritev2 fdatasync fsync lseek fstat"
+        allowed |= dict.fromkeys(plain.split(), ())
+        allowed["eventfd2"] = ()
+        allowed["fallocate"] = (Rule(0, tuple(files)), Rule(1, _FALLOCATE))
+    else:
+        raise ValueError(f"no jail profile {profile!r}")
+    return {_SYSTEM_CALLS[name]: rules for name, rules in allowed.items()}
+
+
+# BPF: instructions are (code, jump if true, jump if false, operand); data is struct seccomp_data.
+_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
+_IF_EQUAL, _IF_GREATER_EQUAL = 0x15, 0x35
+_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
+_X86_64, _X32 = 0xC000003E, 0x40000000
+_KILL, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
+_Instruction = tuple[int, int, int, int]
+
+
+def compile_filter(allowed: Filter) -> bytes:
+    """The BPF program; each system call's block falls through to the next where the number differs."""
+    program: list[_Instruction] = [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_IF_EQUAL, 1, 0, _X86_64),
+        (_RETURN, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        (_IF_GREATER_EQUAL, 0, 1, _X32),
+        (_RETURN, 0, 0, _KILL),
+    ]
+    for number, rules in allowed.items():
+        block = _conditions(rules)
+        program += [(_IF_EQUAL, 0, len(block), number), *block]
+    program += [
+        (_IF_EQUAL, 0, 1, _SYSTEM_CALLS["clone3"]),
+        (_RETURN, 0, 0, _ERROR | errno.ENOSYS),
+        (_RETURN, 0, 0, _ERROR | errno.EPERM),
+    ]
+    return b"".join(struct.pack("<HBBI", *each) for each in program)
+
+
+def _conditions(rules: tuple[Rule, ...]) -> list[_Instruction]:
+    """Allow if every rule holds, else EPERM."""
+    block: list[_Instruction] = []
+    for rule in rules:
+        block += [(_LOAD, 0, 0, _ARGUMENTS + 8 * rule.argument), (_AND, 0, 0, rule.mask)]
+        for position, value in enumerate(rule.values):
+            left = len(rule.values) - 1 - position  # comparisons still to come; after them, the refusal
+            block.append((_IF_EQUAL, left + 1, 0, value))
+        block.append((_RETURN, 0, 0, _ERROR | errno.EPERM))
+    return [*block, (_RETURN, 0, 0, _ALLOW)]
+
+
+_SECCOMP, _SET_MODE_FILTER, _TSYNC = 317, 1, 1
+
+
+def install(program: bytes) -> None:
+    """Apply the program to every thread of this process, for ever. Needs no_new_privs."""
+    instructions = ffi.from_buffer(program)
+    header = struct.pack("<HxxxxxxQ", len(program) // 8, int(ffi.cast("uintptr_t", instructions)))
+    pointer = ffi.from_buffer(header)
+    result = host.call(_SECCOMP, _SET_MODE_FILTER, _TSYNC, int(ffi.cast("uintptr_t", pointer)))
+    if result:
+        raise OSError(errno.ESRCH, f"thread {result} could not take over the filter")

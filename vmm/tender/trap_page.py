@@ -1,0 +1,110 @@
+"""The only CPL0 code and tables of a VM: descriptor tables, and a stub per vector that reports it.
+
+A stub is `out %al, $vector`, so the exit's port is the vector, and then the way back (`iretq`, after
+dropping an error code), which a debugger may use. The CPU has pushed the frame to the trap stack by
+then; the tender reads it from there. #DF and NMI have a stack of their own.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from hypervisor.abi import generated as abi
+
+KERNEL_CODE, USER_DATA, USER_CODE, TASK = 0x10, 0x2B, 0x33, 0x40  # selectors
+TSS = abi.GDT + 0x800
+TSS_LIMIT = 0x67
+GDT_LIMIT = 10 * 8 - 1
+IDT_LIMIT = 256 * 16 - 1
+STUB_SIZE = 16
+DIVIDE_ERROR, DEBUG, BREAKPOINT, DOUBLE_FAULT, NMI, PAGE_FAULT = 0, 1, 3, 8, 2, 14
+WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
+
+_ON_IST = frozenset((NMI, DOUBLE_FAULT))
+_NAMES = {
+    0: "divide error",
+    1: "debug trap",
+    2: "NMI",
+    3: "breakpoint",
+    4: "overflow",
+    5: "bound range exceeded",
+    6: "invalid opcode",
+    7: "FPU not available",
+    8: "double fault",
+    10: "invalid TSS",
+    11: "segment not present",
+    12: "stack segment fault",
+    13: "general protection fault",
+    14: "page fault",
+    16: "x87 error",
+    17: "alignment check",
+    18: "machine check",
+    19: "SIMD error",
+    20: "virtualization exception",
+    21: "control protection fault",
+}
+
+
+class Frame(NamedTuple):
+    """What the CPU pushed when it took an exception."""
+
+    error_code: int
+    rip: int
+    cs: int
+    rflags: int
+    rsp: int
+    ss: int
+
+
+def vector_name(vector: int) -> str:
+    """The exception in words."""
+    return _NAMES.get(vector, f"vector {vector}")
+
+
+def _gate(vector: int) -> bytes:
+    """An interrupt gate; only `int3` may be asked for by CPL3 (other INT n are #GP)."""
+    handler = abi.TRAP_STUBS + vector * STUB_SIZE
+    kind = 0x8E | (0x60 if vector == BREAKPOINT else 0)
+    stack = 1 if vector in _ON_IST else 0
+    return struct.pack(
+        "<HHBBHII", handler & 0xFFFF, KERNEL_CODE, stack, kind, handler >> 16 & 0xFFFF, handler >> 32, 0
+    )
+
+
+def _stub(vector: int) -> bytes:
+    drop = b"\x48\x83\xc4\x08" if vector in WITH_ERROR_CODE else b""  # add $8, %rsp
+    return (bytes((0xE6, vector)) + drop + b"\x48\xcf").ljust(STUB_SIZE, b"\xcc")
+
+
+def build() -> dict[int, bytes]:
+    """The pages by guest-physical address."""
+    gdt = [0] * 10
+    gdt[2] = 0x00AF9B000000FFFF  # CPL0 code, 64 bit; all types are "accessed", so the CPU never writes here
+    gdt[3] = 0x00CF93000000FFFF  # CPL0 data
+    gdt[4] = 0x00CFFB000000FFFF  # CPL3 code, 32 bit (never used; SYSRET's layout)
+    gdt[5] = 0x00CFF3000000FFFF  # CPL3 data
+    gdt[6] = 0x00AFFB000000FFFF  # CPL3 code, 64 bit
+    gdt[8] = 0x8B << 40 | (TSS & 0xFFFFFF) << 16 | (TSS >> 24 & 0xFF) << 56 | TSS_LIMIT  # busy
+    gdt[9] = TSS >> 32
+    tss = bytearray(TSS_LIMIT + 1)
+    struct.pack_into("<Q", tss, 4, abi.TRAP_STACK + abi.PAGE_SIZE)  # RSP0
+    struct.pack_into("<Q", tss, 36, abi.TRAP_STACK_IST + abi.PAGE_SIZE)  # IST1
+    struct.pack_into("<H", tss, 102, TSS_LIMIT + 1)  # no I/O bitmap
+    return {
+        abi.IDT: b"".join(map(_gate, range(256))),
+        abi.GDT: struct.pack("<10Q", *gdt).ljust(TSS - abi.GDT, b"\0") + bytes(tss),
+        abi.TRAP_STUBS: b"".join(map(_stub, range(256))),
+    }
+
+
+def read_frame(ram: memoryview, rsp: int, vector: int) -> Frame | None:
+    """The frame below which a stub exited with RSP `rsp`; None if that is not on a trap stack.
+
+    An error code, where the vector has one, lies first.
+    """
+    words = 6 if vector in WITH_ERROR_CODE else 5
+    if not abi.TRAP_STACK <= rsp <= abi.TRAP_STACK_IST + abi.PAGE_SIZE - words * 8:
+        return None
+    fields = struct.unpack_from(f"<{words}Q", ram, rsp)
+    return Frame(*(fields if words == 6 else (0, *fields)))
