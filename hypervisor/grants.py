@@ -33,7 +33,7 @@ class GrantState(Enum):
 
 @dataclass
 class Grant:
-    """One lent object. `mapped`: (grantee, address, slot) while mapped; `iova`: not 0 while a device sees it."""
+    """One lent object. `mapped`: (grantee, address, slot); `iova`: not 0 while a device sees it."""
 
     number: int
     owner: Instance

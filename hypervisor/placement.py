@@ -160,7 +160,15 @@ def _place_device(policy: Policy, device: Device, space: _Space, result: Placeme
     """The driver's virtqueues, and the pools it may point the device at without seeing them."""
     size = device.queues * abi.VRING_STRIDE
     result.regions.append(
-        Region(device.interface, abi.REGION_KIND_VRING, None, space.take(size), size, iova=abi.VRING_IOVA)
+        Region(
+            device.interface,
+            abi.REGION_KIND_VRING,
+            None,
+            space.take(size),
+            size,
+            iova=abi.VRING_IOVA,
+            unit=device.queue_size,
+        )
     )
     iova = abi.POOL_IOVA
     for channel in policy.channels_of(device.component):

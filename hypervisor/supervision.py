@@ -48,6 +48,7 @@ class Supervision:
             component=component.index,
             kind=record.kind,
             epoch=record.epoch,
+            reserved=0,
             now_ns=record.time_ns,
         )
 

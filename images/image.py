@@ -17,8 +17,8 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +32,7 @@ SEAL_VERSION = 1
 # checksum of the roots. The last 4 bytes of the block are the checksum of those before.
 SEAL = struct.Struct("<8sIIQQQQQI")
 SEAL_CHECKSUM = BLOCK - 4
+NAME_MAX = 255  # bytes of a file name
 IMAGE_BYTES_MAX = 1 << 40  # what one file server can keep the roots of
 
 Progress = Callable[[str, int, int], None]  # stage ("copying" or "checksums"), bytes done, bytes in all
@@ -58,19 +59,33 @@ class Image:
         return (self.roots_block + self.roots_blocks + 1) * BLOCK
 
 
-def build(directory: str | Path, output: str | Path, progress: Progress | None = None) -> Image:
-    """Make an image of `directory` in the file `output`, which appears whole or not at all."""
+def build(
+    directory: str | Path,
+    output: str | Path,
+    progress: Progress | None = None,
+    extra_options: Sequence[str] = (),
+) -> Image:
+    """Make an image of `directory` in the file `output`, which appears whole or not at all.
+
+    `extra_options` go to mkfs.erofs.
+    """
     source, target = Path(directory), Path(output)
     _check_source(source)
     if target.is_dir():
         raise ImageError(f"{target}: is a directory: name a file for the image")
     if not target.parent.is_dir():
         raise ImageError(f"{target}: its directory {target.parent} does not exist: create it first")
-    total = _tree_bytes(source) if progress else 0
+    total, longest = _survey(source)
+    if longest:
+        _check_long_names(longest)
     try:
         with _new_file(target) as descriptor:
-            _run_mkfs(source, target, descriptor, lambda done: progress and progress("copying", done, total))
-            _append_checksums(descriptor, progress or (lambda stage, done, total: None))
+            report = progress or (lambda stage, done, total: None)
+            command = [*_mkfs_command(extra_options), f"/dev/fd/{descriptor}", os.path.abspath(source)]
+            detail = _run(command, descriptor, lambda done: report("copying", done, total))
+            if detail:
+                raise ImageError(f"{source}: mkfs.erofs could not make {target} of it: {detail}")
+            append_checksums(descriptor, report)
     except OSError as error:
         raise ImageError(_explain(error, target)) from error
     return inspect(target)
@@ -163,20 +178,33 @@ def _check_source(source: Path) -> None:
         raise ImageError(f"{source}: no permission to read it: run as its owner or as root") from None
 
 
-def _tree_bytes(source: Path) -> int:
-    """Bytes of all files below `source`, for the progress display; what cannot be read counts nothing."""
-    total, folders = 0, [os.fspath(source)]
+def _survey(source: Path) -> tuple[int, str]:
+    """Bytes of all files below `source`, and a path whose last name has NAME_MAX bytes (or nothing).
+
+    What cannot be read is left for mkfs.erofs to report.
+    """
+    total, longest, folders = 0, "", [os.fspath(source)]
     while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif entry.is_file(follow_symlinks=False):
-                        total += entry.stat(follow_symlinks=False).st_size
-        except OSError:
-            continue
-    return total
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if len(os.fsencode(entry.name)) == NAME_MAX:
+                    longest = entry.path
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.is_file(follow_symlinks=False):
+                    total += entry.stat(follow_symlinks=False).st_size
+    return total, longest
+
+
+def _check_long_names(path: str) -> None:
+    """mkfs.erofs 1.5 drops the last byte of a name of 255 bytes: see whether this one does."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as image:
+        (Path(folder) / ("x" * NAME_MAX)).touch()
+        if _run([*_mkfs_command(()), f"/dev/fd/{image.fileno()}", folder], image.fileno(), lambda size: None):
+            raise ImageError(
+                f"{path}: its name has {NAME_MAX} bytes, this mkfs.erofs takes {NAME_MAX - 1}: shorten it, "
+                "or install a newer erofs-utils"
+            )
 
 
 @contextmanager
@@ -209,46 +237,44 @@ def _new_file(target: Path) -> Iterator[int]:
             temporary.unlink(missing_ok=True)
 
 
-def _run_mkfs(source: Path, target: Path, descriptor: int, report: Callable[[int], object]) -> None:
+def _mkfs_command(extra_options: Sequence[str]) -> list[str]:
     program = shutil.which("mkfs.erofs", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin")
     if program is None:
         raise ImageError("mkfs.erofs is missing: `apt-get install erofs-utils`")
     # setpriv: it ends when we are killed. -x-1: no extended attributes, the file server serves none.
-    command = ["setpriv", "--pdeathsig", "KILL", program, "--quiet", "-x-1", "--preserve-mtime"]
-    command += [f"/dev/fd/{descriptor}", os.path.abspath(source)]
+    return ["setpriv", "--pdeathsig", "KILL", program, "--quiet", "-x-1", "--preserve-mtime", *extra_options]
+
+
+def _run(command: list[str], descriptor: int, report: Callable[[int], None]) -> str:
+    """Run the command, which may use the descriptor; what went wrong, or nothing. `report`: size so far."""
     with tempfile.TemporaryFile() as messages:
         process = subprocess.Popen(
-            command, pass_fds=[descriptor], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-            stderr=messages,
-        )
+            command, pass_fds=[descriptor],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=messages,
+        )  # fmt: skip
         try:
-            while True:
-                try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
                     process.wait(0.1)
-                    break
-                except subprocess.TimeoutExpired:
-                    report(os.fstat(descriptor).st_size)
+                report(os.fstat(descriptor).st_size)
         finally:
             process.kill()
             process.wait()
         messages.seek(0)
         lines = messages.read().decode(errors="replace").splitlines()
-    errors = [line.removeprefix("<E> ") for line in lines if line.startswith("<E>")]
-    if process.returncode:
-        detail = "; ".join(errors) or f"status {process.returncode}"
-        if "No space left" in detail or "Error 28" in detail:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        raise ImageError(f"{source}: mkfs.erofs could not make {target} of it: {detail}")
+    errors = "; ".join(line.removeprefix("<E> ") for line in lines if line.startswith("<E>"))
+    if process.returncode and ("No space left" in errors or "Error 28" in errors):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    return (errors or f"status {process.returncode}") if process.returncode else ""
 
 
-def _append_checksums(descriptor: int, progress: Progress) -> None:
-    """Append table, roots and seal behind the EROFS blocks of the file."""
+def append_checksums(descriptor: int, progress: Progress) -> None:
+    """Append table, roots and seal to the file, which holds EROFS and nothing else."""
     size = os.fstat(descriptor).st_size
     data_blocks = -(-size // BLOCK)
     if data_blocks * BLOCK > IMAGE_BYTES_MAX:
         raise ImageError(f"an image of {size} bytes is too large: the limit is {IMAGE_BYTES_MAX} bytes")
     os.ftruncate(descriptor, data_blocks * BLOCK)
-    os.set_blocking(descriptor, True)
     chunk = bytearray(CHUNK_BLOCKS * BLOCK)
     view = memoryview(chunk)
     table_block = data_blocks

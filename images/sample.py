@@ -18,7 +18,7 @@ _LARGE = (32 << 20, 16 << 20, (8 << 20) + 1)
 _EDGES = (0, 1, 511, 512, 4032, 4095, 4096, 4097, 8191, 8193, 131071, 131073, (1 << 20) - 1)
 _NAMES = (
     "plain", "with space", " leading", "trailing ", "tab\there", "new\nline", "back\\slash", "quote'\"",
-    "-dash", "percent%s", "dollar$HOME", "star*", "ünïcödé", "日本語", "x" * 255, "..almost", "#hash",
+    "-dash", "percent%s", "dollar$HOME", "star*", "ünïcödé", "日本語", "x" * 254, "..almost", "#hash",
 )  # fmt: skip
 _RAW_NAMES = (b"latin1-\xe9", b"\xff\xfe", b"carriage\rreturn")
 

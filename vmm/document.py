@@ -11,6 +11,7 @@ Exceptions (each message is `file:line: key: what is wrong; what to do`):
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
@@ -78,7 +79,8 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
             names = tuple(part.strip("\"'") for part in re.findall(_KEY, match[2]))
             if match[1]:
                 table = names
-                lines.setdefault(table, number)
+                for length in range(1, len(table) + 1):  # a table above may have no header of its own
+                    lines.setdefault(table[:length], number)
                 continue
             lines.setdefault(table + names, number)
             start = match.end()
@@ -153,6 +155,10 @@ class Document:
             return self._error(self.file, line, "", "this key is given twice", "remove one of the two")
         return self._error(self.file, line, "", f"TOML syntax: {what}", "correct this line")
 
+    def relative(self, path: str) -> Path:
+        """`path`, as written in this file, for this process."""
+        return Path(os.path.normpath(self.file.parent / path))
+
     def line(self, path: Sequence[str]) -> int:
         """The line of the key, or of the nearest key above it that has one; 0 where there is none."""
         if self._lines is None:
@@ -192,17 +198,17 @@ class Table:
             if key not in self._asked:
                 raise self.error(key, "unknown key", suggestion(key, self._asked, "keys"))
 
-    def _take(self, key: str, kind: type, default: object) -> Any:
+    def _take(self, key: str, kind: type, default: object, example: str = "") -> Any:
         self._asked.add(key)
         if key not in self._values:
             if default is None:
-                raise self._missing(key, f'"{key}" is missing', f"add {key} = {_KINDS[kind][1]}")
+                raise self._missing(key, f'"{key}" is missing', f"add {key} = {example or _KINDS[kind][1]}")
             return default
         value = self._values[key]
         if type(value) is not kind:
             name = _KINDS.get(type(value), ("a date or time", ""))[0]
-            wanted, example = _KINDS[kind]
-            raise self.error(key, f"{name} where {wanted} is needed", f"write {key} = {example}")
+            wanted, usual = _KINDS[kind]
+            raise self.error(key, f"{name} where {wanted} is needed", f"write {key} = {example or usual}")
         return value
 
     def _missing(self, key: str, problem: str, remedy: str) -> ConfigurationError:
@@ -225,7 +231,8 @@ class Table:
         """A whole number within the bounds."""
         value = cast(int, self._take(key, int, default))
         if key in self._values and not minimum <= value <= maximum:
-            raise self.error(key, f"{value} is out of range", f"use {minimum} to {maximum}")
+            remedy = f"use {minimum} to {maximum}" if minimum < maximum else f"only {minimum} is possible"
+            raise self.error(key, f"{value} is out of range", remedy)
         return value
 
     def power(self, key: str, maximum: int) -> int:
@@ -237,7 +244,7 @@ class Table:
 
     def size(self, key: str, maximum: int, unit: int, default: str | None = None) -> int:
         """Bytes written as "32 MiB": a positive multiple of `unit`, at most `maximum`."""
-        text = cast(str, self._take(key, str, default))
+        text = cast(str, self._take(key, str, default, '"32 MiB"'))
         match = _SIZE.fullmatch(text)
         if not match:
             raise self.error(key, f'"{text}" is not a size', 'write a number and a unit: "32 MiB"')
@@ -312,7 +319,7 @@ class Table:
 
     def path_to(self, key: str) -> Path:
         """A path, relative to the document's folder."""
-        return self.document.file.parent / self.text(key)
+        return self.document.relative(self.text(key))
 
 
 def check_name(table: Table, key: str, name: str, longest: int) -> None:

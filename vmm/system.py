@@ -117,7 +117,7 @@ def compile(
 
 def _program_folders(top: Table) -> list[Path]:
     table = top.table("programs")
-    folders = [top.document.file.parent / folder for folder in table.strings("folders") or []]
+    folders = [top.document.relative(folder) for folder in table.strings("folders") or []]
     for folder in folders:
         if not folder.is_dir():
             raise table.error(
@@ -161,7 +161,9 @@ def _read(
     names = []
     if program:
         if program[0] in found:
-            raise top.error("components", f'"{program[0]}" is a program too', "rename the component")
+            raise top.document.error(
+                ("components", program[0]), f'"{program[0]}" is a program too', "rename the component"
+            )
         if not 1 <= count <= PROGRAMS_MAX:
             raise SystemFileError(top.document.file, 0, "", f"{count} instances", f"use 1 to {PROGRAMS_MAX}")
         manifest = manifests.read(program[1], protocols)
@@ -207,7 +209,7 @@ def _routes(table: Table, found: dict[str, Manifest]) -> dict[_End, _Route]:
 def _end(table: Table, key: str, text: str) -> _End:
     component, dot, interface = text.partition(".")
     if not (component and dot and interface):
-        raise table.error(key, f'"{text}" is not an interface', 'write "component.interface"')
+        raise table.error(key, f'"{text}" is not an interface', 'write "component.interface", in quotes')
     return _End(component, interface)
 
 
@@ -234,7 +236,7 @@ def _component(system: _System, name: str, index: int) -> Component:
         raise manifest.document.error(
             ("component", "image"),
             f'no file "{image}"',
-            'build the guests with "make build", or correct the name',
+            'build the guests with "make setup", or correct the name',
         )
     return Component(
         name=name,

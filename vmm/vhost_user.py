@@ -1,20 +1,22 @@
 """The vhost-user front-end: the hypervisor's side of a virtual device.
 
-The device can reach exactly the memory this end hands to it, so this module decides what a driver's device sees:
-its virtqueues at VRING_IOVA and its buffers at POOL_IOVA, for one driver epoch; `stop` takes all of it back. The
-back-end may be any (ours, qemu-storage-daemon, ...) and is not trusted: it can refuse, lie, stall or vanish, and none
-of that blocks the caller or raises out of the event loop.
+The device can reach exactly the memory this end hands to it, so this module decides what a driver's device
+sees: its virtqueues at VRING_IOVA and its buffers at POOL_IOVA, for one driver epoch; `stop` takes all of it
+back. The back-end may be any (ours, qemu-storage-daemon, ...) and is not trusted: it can refuse, lie, stall
+or vanish, and none of that blocks the caller or raises out of the event loop.
 
-Commands are written at once and answered in order; each has a deadline. Everything that goes wrong (a refusal, a
-reply to nothing, a deadline, the end of the stream) ends in one place: the back-end is *lost*. Then every open command
-is told `False`, `on_lost` gets the reason, and the object is of no more use: the hypervisor kills the device and makes
-a new one. Because commands are carried out in order, `start` may follow `stop` without waiting for it.
+Commands are written at once and answered in order; each has a deadline. Everything that goes wrong (a
+refusal, a reply to nothing, a deadline, the end of the stream) ends in one place: the back-end is *lost*.
+Then every open command is told `False`, `on_lost` gets the reason, and the object is of no more use: the
+hypervisor kills the device and makes a new one. Because commands are carried out in order, `start` may follow
+`stop` without waiting for it.
 
 VhostUserError           the back-end is lost
 ├── DeadlineExpired      it did not answer in time
 ├── BackendGone          it closed the stream
 └── BackendRefused       it refused a command, lacks a feature, or answered with something else
 """
+
 from __future__ import annotations
 
 import os
@@ -44,13 +46,21 @@ from vmm.vhost_user_messages import (
     Request,
 )
 
-CONFIG_BYTES = 60           # struct virtio_blk_config as far as its write-zeroes fields: what every back-end has
+CONFIG_BYTES = 60  # struct virtio_blk_config as far as its write-zeroes fields: what every back-end has
 START_DEADLINE_S = 1.0
-DRAIN_POLL_S = 0.001
 NEEDED = Feature.VERSION_1 | Feature.PROTOCOL_FEATURES
 # What the driver is able to use; the rest is declined.
-WANTED = (NEEDED | Feature.EVENT_IDX | Feature.BLK_SIZE_MAX | Feature.BLK_SEG_MAX | Feature.BLK_RO | Feature.BLK_SIZE
-          | Feature.BLK_FLUSH | Feature.BLK_MQ | Feature.BLK_DISCARD)
+WANTED = (
+    NEEDED
+    | Feature.EVENT_IDX
+    | Feature.BLK_SIZE_MAX
+    | Feature.BLK_SEG_MAX
+    | Feature.BLK_RO
+    | Feature.BLK_SIZE
+    | Feature.BLK_FLUSH
+    | Feature.BLK_MQ
+    | Feature.BLK_DISCARD
+)
 PROTOCOL_NEEDED = ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG
 PROTOCOL_WANTED = PROTOCOL_NEEDED | ProtocolFeature.MQ | ProtocolFeature.CONFIGURE_MEM_SLOTS
 
@@ -77,36 +87,32 @@ class _Command(NamedTuple):
     request: Request
     reply_bytes: int
     deadline: float
-    acknowledges: bool      # the reply must be a zero
+    acknowledges: bool  # the reply must be a zero
     done: Done | None
-
-
-class _Drain(NamedTuple):
-    """Waiting until the used index of each queue has reached the index at which the back-end stopped it."""
-
-    vrings: int             # the memory object
-    queues: int
-    bases: list[int]        # of the queues, as far as known
-    deadline: float
-    done: Done
 
 
 class Backend:
     """One back-end behind a connected stream socket, which this object owns: a `hypervisor.dma.Backend`.
 
-    For an event loop: call `on_readable` when `fileno()` is readable, and `on_deadline` when `clock()` (seconds,
-    monotonic) has reached `next_deadline()`. Known after `negotiate`: `features` (without the bits of vhost-user itself),
-    `config` (the configuration space), `queues` (the most there may be), `memory_slots` (windows that fit beside each
-    other; 0: per-request windows are not possible). `lost` is why the back-end is of no more use, or None.
+    For an event loop: call `on_readable` when `fileno()` is readable, and `on_deadline` when `clock()`
+    (seconds, monotonic) has reached `next_deadline()`. Known after `negotiate`: `features` (without the bits
+    of vhost-user itself), `config` (the configuration space), `queues` (the most there may be),
+    `memory_slots` (windows that fit beside each other; 0: per-request windows are not possible). `lost` is
+    why the back-end is of no more use, or None.
     """
 
-    def __init__(self, sock: socket.socket, clock: Callable[[], float],
-                 on_lost: Callable[[VhostUserError], None] = lambda error: None, error_fd: int = -1,
-                 drains: bool = True) -> None:
-        """`on_lost` is called at most once, never after `close`. `error_fd` (the caller's, an eventfd) is signalled when
-        the device finds its driver at fault: a broken chain, an address outside the windows. `drains`: this
-        back-end answers GET_VRING_BASE when its last request has ended, as ours does; where it does not
-        (qemu-storage-daemon answers at once), `stop` watches the used rings until they say so."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        clock: Callable[[], float],
+        on_lost: Callable[[VhostUserError], None] = lambda error: None,
+        error_fd: int = -1,
+        drains: bool = True,
+    ) -> None:
+        """`on_lost` is called at most once, never after `close`. `error_fd` (the caller's, an eventfd) is
+        signalled when the device finds its driver at fault: a broken chain, an address outside the windows.
+        `drains`: this back-end answers GET_VRING_BASE when its last request has ended, as ours does; where it
+        does not (qemu-storage-daemon answers at once), `stop` watches the used rings until they say so."""
         self.features = 0
         self.config = b""
         self.queues = 0
@@ -122,7 +128,7 @@ class Backend:
         self._windows: list[Window] = []
         self._running = 0
         self._drains = drains
-        self._drain: _Drain | None = None
+        self._draining = False
         sock.setblocking(False)
 
     # -- the event loop's side
@@ -131,16 +137,9 @@ class Backend:
         return self._sock.fileno()
 
     def next_deadline(self) -> float | None:
-        deadlines = [command.deadline for command in self._open]
-        if self._drain:
-            deadlines.append(self._clock() + DRAIN_POLL_S)
-        return min(deadlines, default=None)
+        return min((command.deadline for command in self._open), default=None)
 
     def on_deadline(self) -> None:
-        if self._drain and self._clock() >= self._drain.deadline:
-            self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
-        elif self._drain:
-            self._look_whether_drained(self._drain)
         for command in self._open:
             if command.deadline <= self._clock():
                 self._lose(DeadlineExpired(f"the back-end did not answer {command.request.name} in time"))
@@ -149,7 +148,9 @@ class Backend:
     def on_readable(self) -> None:
         while self.lost is None:
             try:
-                data = self._sock.recv(65536)   # descriptors in replies are dropped by the kernel: none are wanted
+                data = self._sock.recv(
+                    65536
+                )  # descriptors in replies are dropped by the kernel: none are wanted
             except BlockingIOError:
                 return
             except OSError as error:
@@ -165,7 +166,6 @@ class Backend:
         """Ends the session without telling anybody; callbacks of open commands are not called."""
         self.lost = self.lost or BackendGone("closed")
         self._open.clear()
-        self._drain = None
         self._sock.close()
 
     # -- commands
@@ -177,34 +177,50 @@ class Backend:
         offered = self._ask(Request.GET_FEATURES, deadline)
         protocol = self._ask(Request.GET_PROTOCOL_FEATURES, deadline) if not NEEDED & ~offered else 0
         if NEEDED & ~offered or PROTOCOL_NEEDED & ~protocol:
-            self._refuse(f"it offers features {offered:#x} and protocol features {protocol:#x}, but needs to have "
-                         f"{int(NEEDED):#x} and {int(PROTOCOL_NEEDED):#x}")
+            self._refuse(
+                f"it offers features {offered:#x} and protocol features {protocol:#x}, but needs to have "
+                f"{int(NEEDED):#x} and {int(PROTOCOL_NEEDED):#x}"
+            )
         protocol &= PROTOCOL_WANTED
-        self._send(_message(Request.SET_PROTOCOL_FEATURES, U64.pack(protocol)) + _message(Request.SET_OWNER)
-                   + _message(Request.SET_FEATURES, U64.pack(offered & WANTED)))
+        self._send(
+            _message(Request.SET_PROTOCOL_FEATURES, U64.pack(protocol))
+            + _message(Request.SET_OWNER)
+            + _message(Request.SET_FEATURES, U64.pack(offered & WANTED))
+        )
         self.queues = self._ask(Request.GET_QUEUE_NUM, deadline) if protocol & ProtocolFeature.MQ else 1
         if protocol & ProtocolFeature.CONFIGURE_MEM_SLOTS:
             self.memory_slots = self._ask(Request.GET_MAX_MEM_SLOTS, deadline)
         request = CONFIG_HEAD.pack(0, CONFIG_BYTES, 0) + bytes(CONFIG_BYTES)
-        self.config = self._wait(Request.GET_CONFIG, request, len(request), deadline)[CONFIG_HEAD.size:]
+        self.config = self._wait(Request.GET_CONFIG, request, len(request), deadline)[CONFIG_HEAD.size :]
         self.features = offered & WANTED & ~Feature.PROTOCOL_FEATURES
 
     def start(self, queues: Sequence[Queue], windows: Sequence[Window]) -> None:
-        """Gives the device the memory and the virtqueues of one driver epoch and starts it; does not wait. Queue i lies
-        at VRING_IOVA + i * VRING_STRIDE, all zero. The descriptors stay the caller's. A refusal loses the back-end."""
-        if self._running or self._drain or not 0 < len(queues) <= self.queues or not 0 < len(windows) <= TABLE_REGIONS_MAX:
-            raise ValueError(f"cannot start {len(queues)} queues with {len(windows)} windows: {self._running} of "
-                             f"{self.queues} queues are running, {TABLE_REGIONS_MAX} windows fit a memory table")
+        """Gives the device the memory and the virtqueues of one driver epoch and starts it; does not wait.
+        Queue i lies at VRING_IOVA + i * VRING_STRIDE, all zero. The descriptors stay the caller's. A refusal
+        loses the back-end."""
+        if (
+            self._running
+            or self._draining
+            or not 0 < len(queues) <= self.queues
+            or not 0 < len(windows) <= TABLE_REGIONS_MAX
+        ):
+            raise ValueError(
+                f"cannot start {len(queues)} queues with {len(windows)} windows: {self._running} of "
+                f"{self.queues} queues are running, {TABLE_REGIONS_MAX} windows fit a memory table"
+            )
         deadline = self._clock() + START_DEADLINE_S
         table = TABLE_HEAD.pack(len(windows), 0) + b"".join(_region(window) for window in windows)
         self._command(Request.SET_MEM_TABLE, table, deadline, fds=[window.fd for window in windows])
         for index, queue in enumerate(queues):
             base = abi.VRING_IOVA + index * abi.VRING_STRIDE
-            address = VRING_ADDR.pack(index, 0, base + abi.VRING_DESCRIPTORS, base + abi.VRING_USED,
-                                      base + abi.VRING_AVAILABLE, 0)
-            self._send(_message(Request.SET_VRING_NUM, VRING_STATE.pack(index, queue.size))
-                       + _message(Request.SET_VRING_BASE, VRING_STATE.pack(index, 0))
-                       + _message(Request.SET_VRING_ADDR, address))
+            address = VRING_ADDR.pack(
+                index, 0, base + abi.VRING_DESCRIPTORS, base + abi.VRING_USED, base + abi.VRING_AVAILABLE, 0
+            )
+            self._send(
+                _message(Request.SET_VRING_NUM, VRING_STATE.pack(index, queue.size))
+                + _message(Request.SET_VRING_BASE, VRING_STATE.pack(index, 0))
+                + _message(Request.SET_VRING_ADDR, address)
+            )
             if self._error_fd >= 0:
                 self._send(_message(Request.SET_VRING_ERR, U64.pack(index)), [self._error_fd])
             self._send(_message(Request.SET_VRING_CALL, U64.pack(index)), [queue.call])
@@ -214,34 +230,44 @@ class Backend:
         self._windows = list(windows)
 
     def stop(self, deadline_s: float, done: Done) -> None:
-        """Drains and stops all queues and takes the memory back. At `done(True)` the device has made its last access
-        (as far as the back-end keeps its word; ours does) and, where it has memory slots, has nothing mapped."""
+        """Drains and stops all queues and takes the memory back. At `done(True)` the device has made its last
+        access (as far as the back-end keeps its word; ours does) and, where it has memory slots, has nothing
+        mapped."""
         deadline = self._clock() + deadline_s
         bases: list[int] = []
 
-        def stopped(answered: bool) -> None:
-            if answered:
-                bases.append(VRING_STATE.unpack(self._last_reply)[1])
+        def look(answered: bool) -> None:
+            """Whether each used ring has come to where its queue was stopped; else ask (anything) and look
+            again."""
+            if not answered:
+                done(False)
+            elif all(_used_index(vrings, index) == base for index, base in enumerate(bases)):
+                self._draining = False
+                self._withdraw(deadline, done)
+            elif self._clock() >= deadline:
+                done(False)
+                self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
+            else:
+                self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, look))
 
         for index in range(self._running):
-            self._expect(_Command(Request.GET_VRING_BASE, VRING_STATE.size, deadline, False, stopped),
-                         VRING_STATE.pack(index, 0))
-        if self._drains or not self._running or self.lost is not None:
+            self._expect(
+                _Command(
+                    Request.GET_VRING_BASE,
+                    VRING_STATE.size,
+                    deadline,
+                    False,
+                    lambda ok: bases.append(VRING_STATE.unpack(self._last_reply)[1]) if ok else None,
+                ),
+                VRING_STATE.pack(index, 0),
+            )
+        if self._drains or not self._running:
             self._withdraw(deadline, done)
         else:
             vrings = next(window.fd for window in self._windows if window.iova == abi.VRING_IOVA)
-            self._drain = _Drain(vrings, self._running, bases, deadline, done)
+            self._draining = True
+            self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, look))
         self._running = 0
-
-    def _look_whether_drained(self, drain: _Drain) -> None:
-        if len(drain.bases) < drain.queues:
-            return
-        for index, base in enumerate(drain.bases):
-            used = os.pread(drain.vrings, 2, index * abi.VRING_STRIDE + abi.VRING_USED + 2)
-            if int.from_bytes(used, "little") != base:
-                return
-        self._drain = None
-        self._withdraw(drain.deadline, drain.done)
 
     def _withdraw(self, deadline: float, done: Done) -> None:
         windows, self._windows = self._windows, []
@@ -252,18 +278,26 @@ class Backend:
         self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, done))
 
     def open_window(self, window: Window, deadline_s: float, done: Done) -> None:
-        """Adds memory; `done(True)` when the device can reach it. `done(False)` at once where no slot is left."""
+        """Adds memory; `done(True)` when the device can reach it. `done(False)` at once where no slot is
+        left."""
         if len(self._windows) >= self.memory_slots:
             done(False)
             return
         self._windows.append(window)
-        self._command(Request.ADD_MEM_REG, SINGLE_REGION.pack(0, _region(window)), self._clock() + deadline_s, done,
-                      [window.fd])
+        self._command(
+            Request.ADD_MEM_REG,
+            SINGLE_REGION.pack(0, _region(window)),
+            self._clock() + deadline_s,
+            done,
+            [window.fd],
+        )
 
     def close_window(self, window: Window, deadline_s: float, done: Done) -> None:
         """Takes memory back; `done(True)` when the device can not reach it any more."""
         self._windows.remove(window)
-        self._command(Request.REM_MEM_REG, SINGLE_REGION.pack(0, _region(window)), self._clock() + deadline_s, done)
+        self._command(
+            Request.REM_MEM_REG, SINGLE_REGION.pack(0, _region(window)), self._clock() + deadline_s, done
+        )
 
     # -- replies
 
@@ -271,16 +305,23 @@ class Backend:
         while len(self._received) >= HEADER.size and self.lost is None:
             request, flags, size = HEADER.unpack_from(self._received)
             command = self._open[0] if self._open else None
-            if (command is None or request != command.request or flags & ~NEED_REPLY != VERSION | REPLY
-                    or size != command.reply_bytes):
+            if (
+                command is None
+                or request != command.request
+                or flags & ~NEED_REPLY != VERSION | REPLY
+                or size != command.reply_bytes
+            ):
                 expected = f"{command.reply_bytes} for {command.request.name}" if command else "nothing"
-                self._lose(BackendRefused(f"the back-end answered message {request} with {size} bytes where {expected} "
-                                          "was due"))
+                self._lose(
+                    BackendRefused(
+                        f"the back-end answered message {request} with {size} bytes where {expected} was due"
+                    )
+                )
                 return
             end = HEADER.size + size
             if len(self._received) < end:
                 return
-            reply, self._received = self._received[HEADER.size:end], self._received[end:]
+            reply, self._received = self._received[HEADER.size : end], self._received[end:]
             if command.acknowledges and reply != bytes(U64.size):
                 self._lose(BackendRefused(f"the back-end refused {command.request.name}"))
                 return
@@ -293,14 +334,10 @@ class Backend:
         if self.lost is not None:
             return
         self.lost = error
-        unanswered = [command.done for command in self._open]
-        if self._drain:
-            unanswered.append(self._drain.done)
-        self._open.clear()
-        self._drain = None
-        for done in unanswered:
-            if done:
-                done(False)
+        commands, self._open = self._open, deque()
+        for command in commands:
+            if command.done:
+                command.done(False)
         self._on_lost(error)
 
     # -- sending
@@ -315,18 +352,26 @@ class Backend:
         except OSError as error:
             self._lose(BackendGone(f"the back-end's socket failed: {error.strerror}"))
             return
-        if sent != len(data):   # the messages of a whole epoch fit the socket buffer many times
+        if sent != len(data):  # the messages of a whole epoch fit the socket buffer many times
             self._lose(BackendRefused("the back-end does not read its socket"))
 
-    def _expect(self, command: _Command, payload: bytes = b"", fds: Sequence[int] = (), flags: int = 0) -> None:
+    def _expect(
+        self, command: _Command, payload: bytes = b"", fds: Sequence[int] = (), flags: int = 0
+    ) -> None:
         if self.lost is None:
             self._open.append(command)
             self._send(_message(command.request, payload, flags), fds)
         elif command.done:
             command.done(False)
 
-    def _command(self, request: Request, payload: bytes, deadline: float, done: Done | None = None,
-                 fds: Sequence[int] = ()) -> None:
+    def _command(
+        self,
+        request: Request,
+        payload: bytes,
+        deadline: float,
+        done: Done | None = None,
+        fds: Sequence[int] = (),
+    ) -> None:
         """Sends a message that must be acknowledged."""
         self._expect(_Command(request, U64.size, deadline, True, done), payload, fds, NEED_REPLY)
 
@@ -358,3 +403,8 @@ def _message(request: Request, payload: bytes = b"", flags: int = 0) -> bytes:
 
 def _region(window: Window) -> bytes:
     return REGION.pack(window.iova, window.size, window.iova, 0)
+
+
+def _used_index(vrings: int, queue: int) -> int:
+    """Read, not mapped: once per look, and the object stays its owner's."""
+    return int.from_bytes(os.pread(vrings, 2, queue * abi.VRING_STRIDE + abi.VRING_USED + 2), "little")

@@ -4,29 +4,30 @@ Source: "Vhost-user Protocol" in QEMU's interoperability documents, and virtio 1
 A message is a 12-byte header (request, flags, payload size; little endian), then the payload;
 file descriptors travel with the header.
 """
+
 from __future__ import annotations
 
 import struct
 from enum import IntEnum, IntFlag
 
-HEADER = struct.Struct("<III")          # request, flags, payload size
+HEADER = struct.Struct("<III")  # request, flags, payload size
 U64 = struct.Struct("<Q")
-VRING_STATE = struct.Struct("<II")      # queue, number
-VRING_ADDR = struct.Struct("<IIQQQQ")   # queue, flags, descriptors, used, available, log
-TABLE_HEAD = struct.Struct("<II")       # regions, padding
-REGION = struct.Struct("<QQQQ")         # guest address, size, user address, offset in the file
+VRING_STATE = struct.Struct("<II")  # queue, number
+VRING_ADDR = struct.Struct("<IIQQQQ")  # queue, flags, descriptors, used, available, log
+TABLE_HEAD = struct.Struct("<II")  # regions, padding
+REGION = struct.Struct("<QQQQ")  # guest address, size, user address, offset in the file
 SINGLE_REGION = struct.Struct("<Q32s")  # padding, region
-CONFIG_HEAD = struct.Struct("<III")     # offset, size, flags
+CONFIG_HEAD = struct.Struct("<III")  # offset, size, flags
 
 VERSION = 1
 VERSION_MASK = 3
 REPLY = 1 << 2
 NEED_REPLY = 1 << 3
 
-TABLE_REGIONS_MAX = 8       # of SET_MEM_TABLE; more go by ADD_MEM_REG
+TABLE_REGIONS_MAX = 8  # of SET_MEM_TABLE; more go by ADD_MEM_REG
 CONFIG_BYTES_MAX = 256
-QUEUE_MASK = 0xFF           # of the u64 of SET_VRING_{KICK,CALL,ERR}
-NO_DESCRIPTOR = 1 << 8      # in the same u64
+QUEUE_MASK = 0xFF  # of the u64 of SET_VRING_{KICK,CALL,ERR}
+NO_DESCRIPTOR = 1 << 8  # in the same u64
 
 
 class Request(IntEnum):
@@ -74,5 +75,5 @@ class Feature(IntFlag):
     BLK_DISCARD = 1 << 13
     BLK_WRITE_ZEROES = 1 << 14
     EVENT_IDX = 1 << 29
-    PROTOCOL_FEATURES = 1 << 30     # of vhost-user, not of virtio
+    PROTOCOL_FEATURES = 1 << 30  # of vhost-user, not of virtio
     VERSION_1 = 1 << 32

@@ -50,7 +50,8 @@ class DeviceProcess:
         return disk.read_counters(self.status, queue)
 
     def wait_end(self, timeout: float = 5.0) -> int:
-        """Exit status (negative: signal); the process is killed, and that is an error, if it does not end in time."""
+        """Exit status (negative: signal); the process is killed, and that is an error, if it does not end in
+        time."""
         deadline = time.monotonic() + timeout
         while self.wait_status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)

@@ -1,8 +1,8 @@
-"""A virtio-blk driver in Python over a memory object with the layout of abi.toml, honest or not, for tests of devices.
+"""A virtio-blk driver in Python over a memory object with the layout of abi.toml, honest or not, for tests of
+devices.
 
-`Memory` holds the virtqueues (at VRING_IOVA) and the pool (at POOL_IOVA); `QueueDriver` is one virtqueue in it.
-Single fields can be written raw, so a test can break any rule.
-"""
+`Memory` holds the virtqueues (at VRING_IOVA) and the pool (at POOL_IOVA); `QueueDriver` is one virtqueue in
+it. Single fields can be written raw, so a test can break any rule."""
 
 from __future__ import annotations
 
@@ -124,7 +124,8 @@ class QueueDriver:
     # -- an honest driver
 
     def private(self, slot: int) -> int:
-        """Offset in the vring object of a 32-byte place for the header and status of the request with head `slot`."""
+        """Offset in the vring object of a 32-byte place for the header and status of the request with head
+        `slot`."""
         return self.base + abi.VRING_PRIVATE + slot * 32
 
     def submit(self, kind: int, sector: int, data: list[Piece], kick: bool = True) -> int:
@@ -168,7 +169,8 @@ class QueueDriver:
         return done
 
     def wait(self, count: int = 1, timeout: float = 1.0) -> list[tuple[int, int, int]]:
-        """Sleeps on the call descriptor until `count` requests have completed, as an interrupt-driven driver does."""
+        """Sleeps on the call descriptor until `count` requests have completed, as an interrupt-driven driver
+        does."""
         done: list[tuple[int, int, int]] = []
         deadline = time.monotonic() + timeout
         while True:
@@ -193,7 +195,7 @@ class QueueDriver:
     def do(self, kind: int, sector: int, data: list[Piece]) -> int:
         """One request, start to end; its status."""
         head = self.submit(kind, sector, data)
-        (done, status, _), = self.wait()
+        ((done, status, _),) = self.wait()
         assert done == head
         return status
 

@@ -3,26 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 from typing import Any
 
+from hypervisor.control import runtime_directory
 from vmm.cli.command import CommandError
 
 ANSWER_SECONDS = 10.0
 ANSWER_MAX = 64 << 20
-
-
-def runtime_directory() -> Path:
-    """Where the control sockets of this user's systems are."""
-    if stated := os.environ.get("R3S3_RUNTIME_DIR"):
-        return Path(stated)
-    if os.geteuid() == 0:
-        return Path("/run/r3s3")
-    if session := os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(session) / "r3s3"
-    return Path(f"/tmp/r3s3-{os.geteuid()}")
 
 
 def running() -> dict[str, Path]:

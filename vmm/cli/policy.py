@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from hypervisor.abi.generated import HYPERCALL_NAMES
 from vmm.cli.command import Parser, Table, add_system_option, print_json, unit
 from vmm.cli.control import Control
+from vmm.manifest import read_protocols
 
 
 def add_arguments(parser: Parser) -> None:
@@ -30,21 +32,27 @@ def run(options: argparse.Namespace) -> int:
 def show(policy: dict[str, Any]) -> None:
     """The policy as three tables: components, channels, devices."""
     supervisor = policy["trust"]["supervisor"]
+    protocols = read_protocols()
     components = Table(["component", "version", "memory", "restart", "hypercalls"], ["memory"])
     for each in policy["components"]:
         restart = "program" if each["is_program"] else each["restart"]["policy"]
         role = " (supervisor)" if each["name"] == supervisor else ""
         components.row(
-            each["name"] + role, each["version"], unit(each["memory"]), restart, " ".join(each["hypercalls"])
+            each["name"] + role,
+            each["version"],
+            unit(each["memory"]),
+            restart,
+            " ".join(HYPERCALL_NAMES[number] for number in each["hypercalls"]),
         )
     components.show()
     channels = Table(["client", "server", "protocol", "operations", "sees", "lends"])
     for each in policy["channels"]:
+        protocol = protocols[f"{each['protocol']}@{each['protocol_version']}"]
         channels.row(
             f"{each['client']}.{each['client_interface']}",
             f"{each['server']}.{each['server_interface']}",
-            f"{each['protocol']}@{each['protocol_version']}",
-            " ".join(each["operations"]),
+            protocol,
+            " ".join(protocol.names(each["operations"])),
             each["parameter"] or None,
             _lends(each),
         )

@@ -1,9 +1,10 @@
 """The vhost-user back-end: reads messages of a front-end and drives a device with them.
 
-The front-end is not trusted with more than the memory it hands over: each message is checked for its size, its
-number of descriptors and its values. A message that makes no sense ends the session (FrontEndError); a well-formed
-one that can not be carried out is refused in its acknowledgement, if the front-end asked for one.
+The front-end is not trusted with more than the memory it hands over: each message is checked for its size,
+its number of descriptors and its values. A message that makes no sense ends the session (FrontEndError); a
+well-formed one that can not be carried out is refused in its acknowledgement, if the front-end asked for one.
 """
+
 from __future__ import annotations
 
 import array
@@ -36,10 +37,15 @@ from vmm.vhost_user_messages import (
     Request,
 )
 
-PAYLOAD_MAX = TABLE_HEAD.size + TABLE_REGIONS_MAX * REGION.size     # the longest message there is
+PAYLOAD_MAX = TABLE_HEAD.size + TABLE_REGIONS_MAX * REGION.size  # the longest message there is
 DESCRIPTORS_MAX = TABLE_REGIONS_MAX
-PROTOCOL_FEATURES = (ProtocolFeature.MQ | ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG
-                     | ProtocolFeature.RESET_DEVICE | ProtocolFeature.CONFIGURE_MEM_SLOTS)
+PROTOCOL_FEATURES = (
+    ProtocolFeature.MQ
+    | ProtocolFeature.REPLY_ACK
+    | ProtocolFeature.CONFIG
+    | ProtocolFeature.RESET_DEVICE
+    | ProtocolFeature.CONFIGURE_MEM_SLOTS
+)
 
 
 class FrontEndError(Exception):
@@ -50,7 +56,7 @@ class Message(NamedTuple):
     request: int
     flags: int
     payload: bytes
-    fds: list[int]      # owned by whoever holds the message
+    fds: list[int]  # owned by whoever holds the message
 
 
 @dataclass
@@ -58,9 +64,9 @@ class QueueState:
     """What the front-end has said about a queue so far."""
 
     size: int = 0
-    addresses: tuple[int, int, int] | None = None   # descriptors, available, used
+    addresses: tuple[int, int, int] | None = None  # descriptors, available, used
     base: int = 0
-    kicked: bool = False    # it has a kick descriptor: the front-end has started it
+    kicked: bool = False  # it has a kick descriptor: the front-end has started it
     enabled: bool = False
     running: bool = False
 
@@ -74,7 +80,9 @@ def receive(sock: socket.socket) -> Message | None:
             return None
         request, flags, size = HEADER.unpack(header)
         if flags & VERSION_MASK != VERSION:
-            raise FrontEndError(f"message {request} has protocol version {flags & VERSION_MASK}; only {VERSION} exists")
+            raise FrontEndError(
+                f"message {request} has protocol version {flags & VERSION_MASK}; only {VERSION} exists"
+            )
         if flags & REPLY:
             raise FrontEndError(f"message {request} is a reply to nothing")
         if size > PAYLOAD_MAX + CONFIG_BYTES_MAX:
@@ -92,14 +100,15 @@ def _read_exactly(sock: socket.socket, size: int, fds: list[int]) -> bytes | Non
     data = b""
     while len(data) < size:
         try:
-            part, ancillary, flags, _ = sock.recvmsg(size - len(data), socket.CMSG_SPACE(DESCRIPTORS_MAX * 4),
-                                                     socket.MSG_CMSG_CLOEXEC)
+            part, ancillary, flags, _ = sock.recvmsg(
+                size - len(data), socket.CMSG_SPACE(DESCRIPTORS_MAX * 4), socket.MSG_CMSG_CLOEXEC
+            )
         except ConnectionError:
             part, ancillary, flags = b"", [], 0
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 received = array.array("i")
-                received.frombytes(value[:len(value) - len(value) % received.itemsize])
+                received.frombytes(value[: len(value) - len(value) % received.itemsize])
                 fds.extend(received)
         if flags & socket.MSG_CTRUNC or len(fds) > DESCRIPTORS_MAX:
             raise FrontEndError(f"a message carries more than {DESCRIPTORS_MAX} descriptors")
@@ -153,7 +162,8 @@ class BackEnd:
         }
 
     def serve(self) -> None:
-        """Handles messages until the front-end closes the stream; nothing runs any more when it returns or raises."""
+        """Handles messages until the front-end closes the stream; nothing runs any more when it returns or
+        raises."""
         try:
             while (message := receive(self._sock)) is not None:
                 self.handle(message)
@@ -195,9 +205,10 @@ class BackEnd:
 
     def _reply(self, request: int, payload: bytes) -> None:
         try:
-            self._sock.sendall(HEADER.pack(request, VERSION | REPLY, len(payload)) + payload)
+            # sendmsg: the jail knows no other way to send. So small a message is sent whole.
+            self._sock.sendmsg([HEADER.pack(request, VERSION | REPLY, len(payload)), payload])
         except ConnectionError:
-            pass    # the next read sees the end of the stream
+            pass  # the next read sees the end of the stream
 
     # -- negotiation
 
@@ -214,7 +225,7 @@ class BackEnd:
             raise Refused("queues are running")
         self._features = features
         self._disk.negotiated(features)
-        if not features & Feature.PROTOCOL_FEATURES:    # then queues need no SET_VRING_ENABLE
+        if not features & Feature.PROTOCOL_FEATURES:  # then queues need no SET_VRING_ENABLE
             for queue in self._queues:
                 queue.enabled = True
 
@@ -269,14 +280,17 @@ class BackEnd:
         self._disk.add_window(Window(message.fds[0], guest, user, size, offset))
 
     def _rem_mem_reg(self, message: Message) -> None:
-        guest, size, user, _ = _region(message)     # QEMU used to send a descriptor, too: accept it
+        guest, size, user, _ = _region(message)  # QEMU used to send a descriptor, too: accept it
         self._disk.remove_window(guest, user, size)
 
     # -- configuration space
 
     def _get_config(self, message: Message) -> bytes:
         offset, size = self._config_range(message)
-        return CONFIG_HEAD.pack(offset, size, 0) + self._disk.config().ljust(CONFIG_BYTES_MAX, b"\0")[offset:offset + size]
+        return (
+            CONFIG_HEAD.pack(offset, size, 0)
+            + self._disk.config().ljust(CONFIG_BYTES_MAX, b"\0")[offset : offset + size]
+        )
 
     def _set_config(self, message: Message) -> None:
         self._config_range(message)
@@ -287,8 +301,10 @@ class BackEnd:
             raise FrontEndError(f"{_name(message.request)} of {len(message.payload)} bytes")
         offset, size, _ = CONFIG_HEAD.unpack_from(message.payload)
         if offset + size > CONFIG_BYTES_MAX or len(message.payload) != CONFIG_HEAD.size + size:
-            raise FrontEndError(f"{_name(message.request)} of {size} bytes at {offset} in a message of "
-                                f"{len(message.payload)}; the space has {CONFIG_BYTES_MAX}")
+            raise FrontEndError(
+                f"{_name(message.request)} of {size} bytes at {offset} in a message of "
+                f"{len(message.payload)}; the space has {CONFIG_BYTES_MAX}"
+            )
         return offset, size
 
     # -- queues
@@ -381,10 +397,13 @@ class BackEnd:
         return queue, value
 
     def _queue_descriptor(self, message: Message) -> tuple[int, int]:
-        """Queue and descriptor (-1: none, as the front-end said) of a message; the descriptor is the caller's."""
+        """Queue and descriptor (-1: none, as the front-end said) of a message; the descriptor is the
+        caller's."""
         if len(message.payload) != U64.size:
-            raise FrontEndError(f"{_name(message.request)} of {len(message.payload)} bytes instead of {U64.size}")
-        value, = U64.unpack(message.payload)
+            raise FrontEndError(
+                f"{_name(message.request)} of {len(message.payload)} bytes instead of {U64.size}"
+            )
+        (value,) = U64.unpack(message.payload)
         if value & ~(QUEUE_MASK | NO_DESCRIPTOR) or len(message.fds) != (0 if value & NO_DESCRIPTOR else 1):
             raise FrontEndError(f"{_name(message.request)} of {value:#x} with {len(message.fds)} descriptors")
         index = value & QUEUE_MASK
@@ -398,8 +417,10 @@ def _name(request: int) -> str:
 
 def _expect(message: Message, size: int) -> None:
     if len(message.payload) != size or message.fds:
-        raise FrontEndError(f"{_name(message.request)} of {len(message.payload)} bytes with {len(message.fds)} "
-                            f"descriptors; it has {size} and none")
+        raise FrontEndError(
+            f"{_name(message.request)} of {len(message.payload)} bytes with {len(message.fds)} "
+            f"descriptors; it has {size} and none"
+        )
 
 
 def _u64(message: Message) -> int:
@@ -409,6 +430,8 @@ def _u64(message: Message) -> int:
 
 def _region(message: Message) -> tuple[int, int, int, int]:
     if len(message.payload) != SINGLE_REGION.size:
-        raise FrontEndError(f"{_name(message.request)} of {len(message.payload)} bytes instead of {SINGLE_REGION.size}")
+        raise FrontEndError(
+            f"{_name(message.request)} of {len(message.payload)} bytes instead of {SINGLE_REGION.size}"
+        )
     guest, size, user, offset = REGION.unpack(SINGLE_REGION.unpack(message.payload)[1])
     return guest, size, user, offset

@@ -1,4 +1,6 @@
-"""Builds `vmm.devices._ring`, the C half of the virtual disk, in place: `python -m vmm.devices.build_ring`."""
+"""Builds `vmm.devices._ring`, the C half of the virtual disk, in place: `python -m
+vmm.devices.build_ring`."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -28,13 +30,13 @@ int device_remove_window(struct device *device, uint64_t guest, uint64_t user, u
 void queue_set_kick(struct device *device, uint32_t index, int descriptor);
 void queue_set_call(struct device *device, uint32_t index, int descriptor);
 void queue_set_error(struct device *device, uint32_t index, int descriptor);
-int queue_start(struct device *device, uint32_t index, uint32_t size, uint64_t descriptors, uint64_t available,
-                uint64_t used, uint16_t next_available);
+int queue_start(struct device *device, uint32_t index, uint32_t size, uint64_t descriptors,
+                uint64_t available, uint64_t used, uint16_t next_available);
 uint16_t queue_stop(struct device *device, uint32_t index);
 """
 
 # What Python calls; device.h holds what the C files share among themselves.
-PROTOTYPES = '#include "device.h"\n' + DECLARATIONS[DECLARATIONS.index("struct device *device_open"):]
+PROTOTYPES = '#include "device.h"\n' + DECLARATIONS[DECLARATIONS.index("struct device *device_open") :]
 
 
 def builder() -> FFI:
@@ -46,7 +48,14 @@ def builder() -> FFI:
         sources=[str(HERE / name) for name in ("ring.c", "block.c", "guest_memory.c")],
         depends=[str(HERE / "device.h")],
         include_dirs=[str(HERE)],
-        extra_compile_args=["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Wno-missing-field-initializers", "-g0"],
+        extra_compile_args=[
+            "-std=gnu11",
+            "-O2",
+            "-Wall",
+            "-Wextra",
+            "-Wno-missing-field-initializers",
+            "-g0",
+        ],
         libraries=["pthread"],
     )
     return ffi

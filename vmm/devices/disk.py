@@ -1,6 +1,8 @@
 """A raw disk image as a virtio-blk device: features, configuration space, and the C half behind them."""
+
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import stat
@@ -14,14 +16,14 @@ SECTOR = 512
 QUEUES_MAX: int = lib.QUEUES_MAX
 QUEUE_SIZE_MAX: int = lib.QUEUE_SIZE_MAX
 WINDOWS_MAX: int = lib.WINDOWS_MAX
-SEGMENTS_MAX = 126              # data pieces of one request
+SEGMENTS_MAX = 126  # data pieces of one request
 SEGMENT_BYTES_MAX = 1 << 20
-COUNTERS: int = lib.COUNTERS    # u64 counters per queue in the status page
+COUNTERS: int = lib.COUNTERS  # u64 counters per queue in the status page
 STATUS_BYTES = QUEUES_MAX * COUNTERS * 8
 
-# struct virtio_blk_config (virtio 1.2, 5.2.4), as far as write zeroes: capacity; size_max, seg_max; geometry
-# (3 fields); blk_size; topology (4 fields); writeback; unused; num_queues; max_discard_sectors,
-# max_discard_seg, discard_sector_alignment; max_write_zeroes_sectors, max_write_zeroes_seg; may_unmap; unused.
+# struct virtio_blk_config (virtio 1.2, 5.2.4) as far as write zeroes: capacity; size_max, seg_max; geometry
+# (3 fields); blk_size; topology (4); writeback; unused; num_queues; max_discard_sectors, max_discard_seg,
+# discard_sector_alignment; max_write_zeroes_sectors, max_write_zeroes_seg; may_unmap; unused.
 CONFIG = struct.Struct("<QIIHBBIBBHIBxHIIIIIB3x")
 
 
@@ -59,10 +61,19 @@ class QueueCounters(NamedTuple):
 
 
 BREAKAGES = (
-    "intact", "available index ahead of the queue", "head out of range", "chain too long or a loop",
-    "next out of range", "empty descriptor", "readable descriptor after a writable one",
-    "indirect descriptor, which was not offered", "no status byte", "status byte outside the windows",
-    "rings outside the windows", "memory object shrank", "kick descriptor unusable",
+    "intact",
+    "available index ahead of the queue",
+    "head out of range",
+    "chain too long or a loop",
+    "next out of range",
+    "empty descriptor",
+    "readable descriptor after a writable one",
+    "indirect descriptor, which was not offered",
+    "no status byte",
+    "status byte outside the windows",
+    "rings outside the windows",
+    "memory object shrank",
+    "kick descriptor unusable",
 )
 
 
@@ -72,25 +83,28 @@ def read_counters(page: bytes | memoryview | mmap.mmap, queue: int) -> QueueCoun
     return QueueCounters(*values)
 
 
-def image_sectors(file_fd: int, name: str) -> int:
-    """Size of the backing file in sectors; BackingFileError if it can not be a disk."""
+def check_image(file_fd: int, name: str, queues: int, read_only: bool) -> int:
+    """Size of the backing file in sectors; BackingFileError if the disk can not be made from it."""
     mode = os.fstat(file_fd).st_mode
     if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
         raise BackingFileError(f"{name}: the disk image is neither a regular file nor a block device")
     size = os.lseek(file_fd, 0, os.SEEK_END)
     if size == 0:
-        raise BackingFileError(f"{name}: the disk image is empty; build one with `r3s3 image build DIR -o FILE`")
+        raise BackingFileError(
+            f"{name}: the disk image is empty; build one with r3s3 image build DIR -o FILE"
+        )
     if size % SECTOR:
         raise BackingFileError(
-            f"{name}: the disk image has {size} bytes, which is not a multiple of {SECTOR}; "
-            f"it is truncated, or pad it with `truncate -s {-(-size // SECTOR) * SECTOR} FILE`")
+            f"{name}: the disk image has {size} bytes, which is not a multiple of {SECTOR}: "
+            f"it is truncated, or needs truncate -s {-(-size // SECTOR) * SECTOR} FILE"
+        )
+    if not read_only and fcntl.fcntl(file_fd, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise BackingFileError(
+            f"{name}: the disk image is open for reading only, but the disk is not read_only"
+        )
+    if not 1 <= queues <= QUEUES_MAX:
+        raise BackingFileError(f"{name}: {queues} queues are not possible; a disk has 1 to {QUEUES_MAX}")
     return size // SECTOR
-
-
-def is_writable(file_fd: int) -> bool:
-    import fcntl
-
-    return fcntl.fcntl(file_fd, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
 
 
 class Window(NamedTuple):
@@ -107,29 +121,40 @@ class Window(NamedTuple):
 class Disk:
     """The device. Methods raise Refused, with a reason, for what the front-end may not ask now."""
 
-    def __init__(self, file_fd: int, *, name: str = "disk", queues: int = 1, read_only: bool = False,
-                 status_fd: int = -1) -> None:
-        """`status_fd`: a memory object of at least STATUS_BYTES bytes for the counters; -1 keeps them private."""
-        if not 1 <= queues <= QUEUES_MAX:
-            raise BackingFileError(f"{name}: {queues} queues asked for; a disk has 1 to {QUEUES_MAX}")
-        self.sectors = image_sectors(file_fd, name)
-        if not read_only and not is_writable(file_fd):
-            raise BackingFileError(f"{name}: the disk image was opened read-only, but the disk is to be writable; "
-                                   "say read_only, or open it for writing")
+    def __init__(
+        self,
+        file_fd: int,
+        *,
+        name: str = "disk",
+        queues: int = 1,
+        read_only: bool = False,
+        status_fd: int = -1,
+    ) -> None:
+        """`status_fd`: a memory object of at least STATUS_BYTES bytes for the counters; -1 keeps them
+        private."""
+        self.sectors = check_image(file_fd, name, queues, read_only)
         self.queues = queues
         self.read_only = read_only
         self.counters = mmap.mmap(status_fd, STATUS_BYTES) if status_fd >= 0 else mmap.mmap(-1, STATUS_BYTES)
         # The C half keeps the pointer: this object must keep both buffers alive.
         self._pinned = ffi.from_buffer(self.counters)
-        self._device = lib.device_open(file_fd, self.sectors, read_only, queues, ffi.cast("uint64_t *", self._pinned),
-                                       name.encode()[:20])
+        self._device = lib.device_open(
+            file_fd, self.sectors, read_only, queues, ffi.cast("uint64_t *", self._pinned), name.encode()[:20]
+        )
         if self._device == ffi.NULL:
             raise BackingFileError(f"{name}: out of memory or descriptors")
 
     @property
     def features(self) -> int:
-        features = (Feature.VERSION_1 | Feature.EVENT_IDX | Feature.BLK_SIZE_MAX | Feature.BLK_SEG_MAX
-                    | Feature.BLK_SIZE | Feature.BLK_FLUSH | Feature.BLK_MQ)
+        features = (
+            Feature.VERSION_1
+            | Feature.EVENT_IDX
+            | Feature.BLK_SIZE_MAX
+            | Feature.BLK_SEG_MAX
+            | Feature.BLK_SIZE
+            | Feature.BLK_FLUSH
+            | Feature.BLK_MQ
+        )
         if self.read_only:
             return int(features | Feature.BLK_RO)
         return int(features | Feature.BLK_DISCARD | Feature.BLK_WRITE_ZEROES)
@@ -137,11 +162,32 @@ class Disk:
     def config(self) -> bytes:
         """The configuration space, 60 bytes."""
         most = lib.REQUEST_BYTES_MAX // SECTOR
-        return CONFIG.pack(self.sectors, SEGMENT_BYTES_MAX, SEGMENTS_MAX, 0, 0, 0, SECTOR, 0, 0, 0, 0, 0,
-                           self.queues, most, 1, 1, most, 1, 1)
+        return CONFIG.pack(
+            self.sectors,
+            SEGMENT_BYTES_MAX,
+            SEGMENTS_MAX,
+            0,
+            0,
+            0,
+            SECTOR,
+            0,
+            0,
+            0,
+            0,
+            0,
+            self.queues,
+            most,
+            1,
+            1,
+            most,
+            1,
+            1,
+        )
 
     def negotiated(self, features: int) -> None:
-        lib.device_negotiated(self._device, bool(features & Feature.EVENT_IDX), bool(features & Feature.BLK_FLUSH))
+        lib.device_negotiated(
+            self._device, bool(features & Feature.EVENT_IDX), bool(features & Feature.BLK_FLUSH)
+        )
 
     def set_windows(self, windows: list[Window]) -> None:
         """Replaces all windows; when it returns the old ones are out of reach and unmapped."""
@@ -152,7 +198,9 @@ class Disk:
     def add_window(self, window: Window) -> None:
         error = lib.device_add_window(self._device, ffi.new("struct window_request *", tuple(window)))
         if error:
-            raise Refused(f"memory region at {window.guest:#x}, {window.size:#x} bytes: {os.strerror(-error)}")
+            raise Refused(
+                f"memory region at {window.guest:#x}, {window.size:#x} bytes: {os.strerror(-error)}"
+            )
 
     def remove_window(self, guest: int, user: int, size: int) -> None:
         """Withdraws a window; when it returns no request uses it any more."""
@@ -173,8 +221,10 @@ class Disk:
     def start(self, queue: int, size: int, descriptors: int, available: int, used: int, base: int) -> None:
         error = lib.queue_start(self._device, queue, size, descriptors, available, used, base)
         if error:
-            raise Refused(f"queue {queue}: its rings at {descriptors:#x}, {available:#x}, {used:#x} are not aligned "
-                          "or not inside one memory region each")
+            raise Refused(
+                f"queue {queue}: its rings at {descriptors:#x}, {available:#x}, {used:#x} are not aligned "
+                "or not inside one memory region each"
+            )
 
     def stop(self, queue: int) -> int:
         """Stops the queue; returns the index of its next request once the one under way has ended."""

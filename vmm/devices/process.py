@@ -1,4 +1,5 @@
 """The process of one virtual device: set up, jail, serve, end with its socket."""
+
 from __future__ import annotations
 
 import os
@@ -7,29 +8,36 @@ import sys
 from typing import Any, NoReturn
 
 from vmm.devices.back_end import BackEnd, FrontEndError
-from vmm.devices.disk import DeviceError, Disk
+from vmm.devices.disk import DeviceError, Disk, check_image
+from vmm.tender import jail
 
 
 def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
     """Serves one virtual disk until the front-end closes the socket; called in a freshly forked child.
 
     `config`: `name`, `read_only` (default false), `queues` (default 1), optionally `status_fd` (memory object
-    for the counters, see vmm.devices.disk.STATUS_BYTES). Exit status: 0 the front-end closed, 1 the front-end broke the
-    protocol, 2 the device can not be made; a line on standard error says why.
+    for the counters, see vmm.devices.disk.STATUS_BYTES). Exit status: 0 the front-end closed, 1 the front-end
+    broke the protocol, 2 the device can not be made; a line on standard error says why.
     """
     name = str(config.get("name", "disk"))
+    read_only = bool(config.get("read_only", False))
+    queues = int(config.get("queues", 1))
     status_fd = int(config.get("status_fd", -1))
     status = 1
     try:
-        disk = Disk(file_fd, name=name, queues=int(config.get("queues", 1)),
-                    read_only=bool(config.get("read_only", False)), status_fd=status_fd)
-        if status_fd >= 0:
-            os.close(status_fd)     # the mapping stays
+        check_image(file_fd, name, queues, read_only)  # now, as the jail has no standard error
+        kept = [fd for fd in (socket_fd, file_fd, status_fd) if fd >= 0]
         if config.get("jail", True):
-            from vmm.tender import jail
-
-            jail.enter("device", [socket_fd, file_fd])
-        BackEnd(socket.socket(fileno=socket_fd), disk, lambda text: _say(f"{name}: {text}")).serve()
+            jail.confine(kept)
+        # Between the halves: it opens descriptors of its own, and handles a signal.
+        disk = Disk(file_fd, name=name, queues=queues, read_only=read_only, status_fd=status_fd)
+        if status_fd >= 0:
+            os.close(status_fd)  # the mapping stays
+        if config.get("jail", True):
+            jail.seal("device", [file_fd])
+        # Said in full, lest Python asks the kernel, which the jail refuses.
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
+        BackEnd(sock, disk, lambda text: _say(f"{name}: {text}")).serve()
         status = 0
     except DeviceError as error:
         _say(str(error))
@@ -47,4 +55,4 @@ def _say(text: str) -> None:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
     except OSError:
-        pass    # nobody listens
+        pass  # nobody listens

@@ -306,7 +306,8 @@ void device_negotiated(struct device *device, bool event_index, bool write_back)
     device->write_back = write_back;
 }
 
-/* Takes ownership of `descriptor` (-1: none), which must not be able to block its user. */
+/* Takes ownership of `descriptor` (-1: none), which must not be able to block its user. In the jail fcntl is
+ * refused; there the front-end is the hypervisor, whose descriptors are non-blocking already. */
 static void replace(int *slot, int descriptor)
 {
     if (*slot >= 0)

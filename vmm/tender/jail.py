@@ -40,10 +40,12 @@ _PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 2
 _SECUREBITS = 0xEF  # NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each locked; KEEP_CAPS off and locked
 _CAPABILITY_VERSION = 0x20080522
 
-_ADDRESS_SPACE_SLACK = 64 << 20
+_DATA_MAX = 256 << 20  # private memory beside a VM's own
 _DESCRIPTORS = 1024
 
 _forked_here = False  # this process was made by fork() below
+_outer_ids = (os.geteuid(), os.getegid())  # what the user is called outside a namespace made later
+_strings: dict[bytes, object] = {}  # C strings, kept alive
 
 
 class JailError(Exception):
@@ -60,7 +62,10 @@ def privileged() -> bool:
 
 
 def fork(*, as_root: bool) -> int:
-    """Like os.fork(), into new namespaces; the child must call `enter`. `as_root`: privileged(), asked once."""
+    """Like os.fork(), into new namespaces; the child must call `enter`.
+
+    `as_root` is what privileged() says, which the caller may have asked long ago.
+    """
     global _forked_here
     try:
         pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
@@ -88,22 +93,25 @@ def confine(keep: Iterable[int]) -> None:
         as_root = privileged()
         if not _forked_here:  # only the pid namespace cannot be had without a fork
             host.call(_UNSHARE, (_NAMESPACES if as_root else _NAMESPACES | _NEWUSER) & ~_NEWPID)
-        if not as_root or _is_mapped_nowhere():
+        if not as_root:
             _become_sole_user()
         _leave_file_system()
-        if as_root and os.geteuid() == 0:
+        if as_root:
             _become_nobody()
         _drop_capabilities()
     except OSError as error:
         raise JailError(f"cannot enter the jail: {error}") from error
 
 
-def seal(profile: str, keep: Iterable[int] = ()) -> None:
-    """Limits and the filter, on all threads; nothing comes after this but the work itself."""
+def seal(profile: str, files: Iterable[int] = (), private_memory: int = 0) -> None:
+    """Limits and the filter, on all threads; nothing comes after this but the work itself.
+
+    `files`: descriptors a device may discard blocks of. `private_memory`: bytes a VM may own privately.
+    """
     try:
-        _limit(profile)
+        _limit(profile, _DATA_MAX + private_memory)
         host.call(_PRCTL, _PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.install(seccomp.compile_filter(seccomp.filter_for(profile, keep)))
+        seccomp.install(seccomp.compile_filter(seccomp.filter_for(profile, files)))
     except OSError as error:
         raise JailError(f"cannot seal the jail: {error}") from error
 
@@ -116,34 +124,26 @@ def _keep_only(keep: set[int]) -> None:
     host.close_all_but(keep | {0, 1, 2})
 
 
-def _is_mapped_nowhere() -> bool:
-    """True in a user namespace whose user map is still empty: one of our own."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        return not file.read()
-
-
 def _become_sole_user() -> None:
     """In a new user namespace made by an ordinary user: map that user, and nobody else."""
-    with open("/proc/self/uid_map", encoding="ascii") as file:
-        if file.read():
-            return
-    # The ids before the namespace was entered are what the parent namespace calls them.
     uid, gid = _outer_ids
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
         with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
             file.write(text)
 
 
-_outer_ids = (os.geteuid(), os.getegid())
+def _become_nobody() -> None:
+    """In a child of root: the kernel's nobody, in a user namespace that owns nothing."""
+    host.call(_SETGROUPS, 0, 0)
+    host.call(_SETGID, _NOBODY, _NOBODY, _NOBODY)
+    host.call(_SETUID, _NOBODY, _NOBODY, _NOBODY)
+    host.call(_UNSHARE, _NEWUSER)
 
 
 def _text(value: bytes) -> int:
-    """A C string for one system call; kept alive by the module."""
+    """The address of a C string."""
     buffer = _strings.setdefault(value, ffi.new("char[]", value))
     return int(ffi.cast("uintptr_t", buffer))
-
-
-_strings: dict[bytes, object] = {}
 
 
 def _leave_file_system() -> None:
@@ -155,13 +155,6 @@ def _leave_file_system() -> None:
     host.call(_PIVOT_ROOT, _text(b"."), _text(b"."))
     host.call(_UMOUNT2, _text(b"."), _MNT_DETACH)
     os.chdir("/")
-
-
-def _become_nobody() -> None:
-    host.call(_SETGROUPS, 0, 0)
-    host.call(_SETGID, _NOBODY, _NOBODY, _NOBODY)
-    host.call(_SETUID, _NOBODY, _NOBODY, _NOBODY)
-    host.call(_UNSHARE, _NEWUSER)
 
 
 def _drop_capabilities() -> None:
@@ -179,13 +172,14 @@ def _drop_capabilities() -> None:
     host.call(_PRCTL, _PR_SET_DUMPABLE, 0)
 
 
-def _limit(profile: str) -> None:
-    """Resource limits; the address space may grow a little for the interpreter's own needs."""
+def _limit(profile: str, data: int) -> None:
+    """Resource limits; `data` bytes of private memory."""
     limits = {
         resource.RLIMIT_CORE: 0,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
         resource.RLIMIT_NOFILE: _DESCRIPTORS,
+        resource.RLIMIT_DATA: data,
     }
     if profile == "tender":
         limits[resource.RLIMIT_NPROC] = 0

@@ -83,17 +83,40 @@ class Kvm:
         return 0, 0, 0, 0
 
     def _features(self) -> tuple[int, int]:
-        """CR4 and XCR0 for a component: everything CPL3 code can use that KVM supports."""
+        """CR4 and XCR0 for a component: everything CPL3 code can use that this KVM accepts.
+
+        Asked of a scratch vCPU: a KVM without CPUID virtualization accepts more than it lists.
+        """
+        vm = host.ioctl(self.fd, lib.KVM_CREATE_VM)
+        vcpu = host.ioctl(vm, lib.KVM_CREATE_VCPU, 0)
+        host.ioctl(vcpu, lib.KVM_SET_CPUID2, self.cpuid)
+        sregs = ffi.new("struct kvm_sregs *")
+        host.ioctl(vcpu, lib.KVM_GET_SREGS, sregs)
+        sregs.cr0, sregs.efer, sregs.cs.l = _CR0, _EFER, 1
         cr4, xcr0 = _CR4_BASE, 0
-        _, ebx, ecx, _ = self.cpuid_leaf(7)
-        cr4 |= (_CR4_FSGSBASE if ebx & 1 else 0) | (_CR4_UMIP if ecx >> 2 & 1 else 0)
-        if self.cpuid_leaf(1)[2] >> 26 & 1:
-            supported = self.cpuid_leaf(0xD)[0]
-            cr4 |= _CR4_OSXSAVE
-            xcr0 = supported & _XCR0_AVX
-            if supported & _XCR0_AVX512 == _XCR0_AVX512:
-                xcr0 |= _XCR0_AVX512
+        for bit in (_CR4_UMIP, _CR4_FSGSBASE, _CR4_OSXSAVE):
+            sregs.cr4 = cr4 | bit
+            cr4 |= bit if _accepts(vcpu, lib.KVM_SET_SREGS, sregs) else 0
+        sregs.cr4 = cr4
+        host.ioctl(vcpu, lib.KVM_SET_SREGS, sregs)
+        supported = self.cpuid_leaf(0xD)[0]
+        for wanted in (_XCR0_AVX | _XCR0_AVX512, _XCR0_AVX) if cr4 & _CR4_OSXSAVE else ():
+            xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1})
+            xcrs.xcrs[0].value = wanted
+            if supported & wanted == wanted and _accepts(vcpu, lib.KVM_SET_XCRS, xcrs):
+                xcr0 = wanted
+                break
+        os.close(vcpu)
+        os.close(vm)
         return cr4, xcr0
+
+
+def _accepts(fd: int, request: int, argument: Any) -> bool:
+    try:
+        host.ioctl(fd, request, argument)
+    except OSError:
+        return False
+    return True
 
 
 class VirtualMachine:
@@ -179,9 +202,7 @@ class VirtualMachine:
             xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1})
             xcrs.xcrs[0].value = self.kvm.xcr0
             host.ioctl(self.vcpu_fd, lib.KVM_SET_XCRS, xcrs)
-        regs = ffi.new(
-            "struct kvm_regs *", {"rip": entry, "rsp": stack, "rdi": argument, "rflags": _RFLAGS}
-        )
+        regs = ffi.new("struct kvm_regs *", {"rip": entry, "rsp": stack, "rdi": argument, "rflags": _RFLAGS})
         host.ioctl(self.vcpu_fd, lib.KVM_SET_REGS, regs)
         ffi.memmove(self.vcpu.regs, regs, ffi.sizeof("struct kvm_regs"))
 
@@ -198,6 +219,8 @@ class VirtualMachine:
 
     def ioeventfd(self, doorbell: int, fd: int, *, remove: bool = False) -> None:
         """Let a store to `doorbell` signal the eventfd `fd`, or no longer."""
-        request = ffi.new("struct kvm_ioeventfd *", {"addr": abi.DOORBELL_PAGE + 8 * doorbell, "len": 4, "fd": fd})
+        request = ffi.new(
+            "struct kvm_ioeventfd *", {"addr": abi.DOORBELL_PAGE + 8 * doorbell, "len": 4, "fd": fd}
+        )
         request.flags = lib.KVM_IOEVENTFD_FLAG_DEASSIGN if remove else 0
         host.ioctl(self.fd, lib.KVM_IOEVENTFD, request)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import io
+import itertools
 import os
 from dataclasses import dataclass
 from typing import Any
@@ -107,7 +108,7 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise UnreadableImage(f"{path}: {error.strerror}; build the image or correct its path") from error
     if len(data) > _FILE_MAX:
-        raise UnreadableImage(f"{path}: larger than {_FILE_MAX >> 20} MiB; strip it, or it is not a component")
+        raise UnreadableImage(f"{path}: larger than {_FILE_MAX >> 20} MiB; strip it")
     return data
 
 
@@ -125,9 +126,10 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
             continue
         offset, file_size = header["p_offset"], header["p_filesz"]
         if header["p_flags"] & _PF_W and header["p_flags"] & _PF_X:
-            raise WritableExecutable(f"{what} is writable and executable; link text and data into segments of their own")
+            raise WritableExecutable(f"{what} is writable and executable; link text and data apart")
         if file_size > header["p_memsz"] or offset + file_size > len(data):
-            raise TruncatedImage(f"{what} has {file_size} bytes at offset {offset} of a file of {len(data)}; rebuild it")
+            end_of_file = f"{file_size} bytes at offset {offset} of a file of {len(data)}"
+            raise TruncatedImage(f"{what} promises {end_of_file}; rebuild it")
         start = header["p_vaddr"] & -_PAGE
         end = (header["p_vaddr"] + header["p_memsz"] + _PAGE - 1) & -_PAGE
         if start < abi.IMAGE_BASE or end > limit:
@@ -142,14 +144,14 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
     if not segments:
         raise TruncatedImage(f"{path}: no loadable segment; rebuild it")
     segments.sort()
-    for lower, upper in zip(segments, segments[1:], strict=False):
+    for lower, upper in itertools.pairwise(segments):
         if upper.address < lower.address + lower.memory_size:
             raise OverlappingSegments(
                 f"{path}: segments at {lower.address:#x} and {upper.address:#x} share a page; "
                 "align segments to 4096 bytes"
             )
     if not any(s.flags & _PF_X and s.address <= entry < s.address + s.file_size for s in segments):
-        raise BadEntry(f"{path}: the entry point {entry:#x} is not in an executable segment; define _start in text")
+        raise BadEntry(f"{path}: the entry point {entry:#x} is not in text; define _start there")
     heap = heap_of(tuple(segments), memory)
     return Template(_sealed(path, contents), tuple(segments), entry, heap.start, heap.end - heap.start)
 

@@ -42,7 +42,8 @@ class Segment(NamedTuple):
     @property
     def mapping(self) -> Mapping:
         """Where and how the segment is mapped."""
-        return Mapping(self.address, self.address + self.memory_size, bool(self.flags & 2), bool(self.flags & 1))
+        end = self.address + self.memory_size
+        return Mapping(self.address, end, writable=bool(self.flags & 2), executable=bool(self.flags & 1))
 
 
 def component_mappings(segments: Iterable[Segment], heap: Mapping, memory: int) -> list[Mapping]:
@@ -96,7 +97,8 @@ def build(mappings: Iterable[Mapping]) -> dict[int, bytes]:
     root = new_table()
     for mapping in sorted(mappings):
         address = mapping.start
-        if (mapping.start | mapping.end) % abi.PAGE_SIZE or not 0 <= mapping.start < mapping.end <= _ADDRESS_END:
+        aligned = (mapping.start | mapping.end) % abi.PAGE_SIZE == 0
+        if not aligned or not 0 <= mapping.start < mapping.end <= _ADDRESS_END:
             raise ValueError(f"not a range of pages: {mapping.start:#x}-{mapping.end:#x}")
         while address < mapping.end:
             directory = descend(descend(root, address >> 39 & 511), address >> 30 & 511)

@@ -42,8 +42,8 @@ _SYSTEM_CALLS = {
 
 _EXECUTABLE = 4  # PROT_EXEC
 _MADVISE = (4, 8, 10)  # DONTNEED, FREE, DONTFORK; REMOVE would punch holes into shared memory
-_CLONE_THREAD = 0x10000
 _CLONE_FORK = 0x01200011  # what fork() passes: CHILD_SETTID, CHILD_CLEARTID, SIGCHLD
+_CLONE_PTHREAD = 0x3D0F00  # what pthread_create() passes
 _CLONE_VM_THREAD = 0x10F00  # VM FS FILES SIGHAND THREAD, which a thread has and nothing else
 _NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW*
 _FALLOCATE = (0x3, 0x11)  # PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE
@@ -62,9 +62,9 @@ _FORK_IOCTLS = (
 
 def _common() -> dict[str, tuple[Rule, ...]]:
     plain = (
-        "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 epoll_ctl "
-        "poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep "
-        "nanosleep sched_yield getpid gettid getrandom exit exit_group"
+        "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 "
+        "epoll_ctl poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime "
+        "clock_nanosleep nanosleep sched_yield getpid gettid getrandom exit exit_group"
     )
     allowed: dict[str, tuple[Rule, ...]] = {name: () for name in plain.split()}
     allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
@@ -87,7 +87,7 @@ def filter_for(profile: str, files: Iterable[int] = ()) -> Filter:
     elif profile == "tender_fork":
         allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS + _FORK_IOCTLS),)
         allowed |= _threads()
-        allowed["clone"] = (Rule(0, (_CLONE_FORK, _CLONE_VM_THREAD), _CLONE_FORK | _CLONE_VM_THREAD | _NEW_NAMESPACES),)
+        allowed["clone"] = (Rule(0, (_CLONE_FORK, _CLONE_PTHREAD)),)
         # A child's own thread has a process id that cannot be known here; signals end at the namespace.
         allowed["tgkill"] = ()
         allowed |= dict.fromkeys(("wait4", "waitid", "epoll_create1", "eventfd2", "set_tid_address"), ())

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 enum { STATE_STOPPED = 0, STATE_GUEST = 1, STATE_WAITING = 2 };
-enum { CALL_BYTES = 4, WAKES_AT_ONCE = 128 };
+enum { CALL_BYTES = 4, WAKES_AT_ONCE = 128, TRAP_FLAG = 0x100 };
 
 static uint64_t now_ns(void)
 {
@@ -140,49 +140,45 @@ static int wait_while_held(struct vcpu *vcpu)
     return 0;
 }
 
-static int classify_failure(struct vcpu *vcpu)
+/* What one KVM_RUN came back with: an event, or 0 to go on. `failed` is what the ioctl returned. */
+static int serve_exit(struct vcpu *vcpu, int failed)
 {
-    if (errno == EFAULT)
-        return EVENT_WINDOW;
-    vcpu->error = errno;
-    vcpu->detail = vcpu->run->exit_reason;
-    vcpu->address = 0;
+    struct kvm_run *run = vcpu->run;
+    if (failed && errno == EINTR) {
+        /* Cleared before `hold` is read, set after `hold` was written: no kick gets lost. */
+        __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+        count(vcpu, STAT_SIGNALS);
+        return 0;
+    }
+    if (failed && errno == EFAULT)
+        return EVENT_MISSING;
+    if (!failed && run->exit_reason == KVM_EXIT_MMIO)
+        return serve_access(vcpu);
+    if (!failed && run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_OUT) {
+        vcpu->detail = run->io.port; /* only trap stubs can do I/O: IOPL is 0 */
+        return EVENT_EXCEPTION;
+    }
+    if (!failed && run->exit_reason == KVM_EXIT_SHUTDOWN)
+        return EVENT_SHUTDOWN;
+    vcpu->error = failed ? errno : 0;
+    vcpu->detail = run->exit_reason;
+    vcpu->address = run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0;
     return EVENT_UNKNOWN;
 }
 
 int vcpu_run(struct vcpu *vcpu)
 {
-    struct kvm_run *run = vcpu->run;
     int what = wait_while_held(vcpu);
     if (what)
         return event(vcpu, what);
-    run->kvm_valid_regs = KVM_SYNC_X86_REGS;
+    vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     enter_state(vcpu, STATE_GUEST);
     if (!vcpu->stats[STAT_FIRST_NS])
         store(&vcpu->stats[STAT_FIRST_NS], vcpu->stats[STAT_STATE_NS]);
     for (;;) {
         int failed = ioctl(vcpu->fd, KVM_RUN, 0);
         count(vcpu, STAT_EXITS);
-        if (failed && (errno == EINTR || errno == EAGAIN)) {
-            /* Cleared before `hold` is read, set after `hold` was written: no kick gets lost. */
-            __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-            count(vcpu, STAT_SIGNALS);
-            what = 0;
-        } else if (failed) {
-            what = classify_failure(vcpu);
-        } else if (run->exit_reason == KVM_EXIT_MMIO) {
-            what = serve_access(vcpu);
-        } else if (run->exit_reason == KVM_EXIT_IO && run->io.direction == KVM_EXIT_IO_OUT) {
-            vcpu->detail = run->io.port; /* only trap stubs can do I/O: IOPL is 0 */
-            what = EVENT_EXCEPTION;
-        } else if (run->exit_reason == KVM_EXIT_SHUTDOWN) {
-            what = EVENT_SHUTDOWN;
-        } else {
-            vcpu->error = 0;
-            vcpu->detail = run->exit_reason;
-            vcpu->address = run->exit_reason == KVM_EXIT_INTERNAL_ERROR ? run->internal.suberror : 0;
-            what = EVENT_UNKNOWN;
-        }
+        what = serve_exit(vcpu, failed);
         if (what)
             return event(vcpu, what);
         if (__atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST)) {
@@ -193,6 +189,26 @@ int vcpu_run(struct vcpu *vcpu)
             enter_state(vcpu, STATE_GUEST);
         }
     }
+}
+
+/* Run at most one more instruction of a guest that has faulted, whatever `hold` says. Its event: with the
+ * trap flag set, EVENT_EXCEPTION (#DB) if nothing stops it. */
+int vcpu_step(struct vcpu *vcpu)
+{
+    int what;
+    vcpu->regs->rflags |= TRAP_FLAG;
+    vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+    do
+        what = serve_exit(vcpu, ioctl(vcpu->fd, KVM_RUN, 0));
+    while (!what);
+    return what;
+}
+
+/* Give KVM the results of the last exit without entering the guest, so that its state can be saved. */
+void vcpu_settle(struct vcpu *vcpu)
+{
+    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+    serve_exit(vcpu, ioctl(vcpu->fd, KVM_RUN, 0));
 }
 
 static void nothing(int number)

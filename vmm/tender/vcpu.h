@@ -12,7 +12,7 @@ enum vcpu_event {
     EVENT_STOPPED = 1,  /* HOLD_STOP was set; the guest is between two instructions */
     EVENT_HYPERCALL,    /* registers hold a hypercall that C does not serve */
     EVENT_EXCEPTION,    /* trap stub: `detail` is the vector */
-    EVENT_WINDOW,       /* KVM_RUN = EFAULT: memory that is not there; the address is not known yet */
+    EVENT_MISSING,      /* KVM_RUN = EFAULT: memory that is not there; the address is not known yet */
     EVENT_ADDRESS,      /* a store to (`detail` 1) or load from (0) `address`, which means nothing */
     EVENT_DOORBELL,     /* doorbell number `detail` was rung and never given */
     EVENT_SHUTDOWN,     /* triple fault */
@@ -46,6 +46,8 @@ struct vcpu {
 
 void vcpu_catch_kicks(void);
 int vcpu_run(struct vcpu *vcpu);
+int vcpu_step(struct vcpu *vcpu);
+void vcpu_settle(struct vcpu *vcpu);
 void vcpu_hold(struct vcpu *vcpu, uint32_t bits);
 void vcpu_release(struct vcpu *vcpu, uint32_t bits);
 void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx);

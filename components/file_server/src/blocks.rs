@@ -17,7 +17,6 @@ pub enum Failure {
     NameTooLong,
     Loop,
     BadHandle,
-    TooBig,
     Range,
     Unsupported,
     /// The disk could not read.
@@ -32,7 +31,6 @@ impl Failure {
         match self {
             Failure::NotFound => -2,
             Failure::Disk => -5,
-            Failure::TooBig => -7,
             Failure::BadHandle => -9,
             Failure::NotDirectory => -20,
             Failure::IsDirectory => -21,

@@ -7,7 +7,7 @@
 use crate::blocks::{u32_at, Block, Blocks, Failure, Stop, BLOCK};
 use crate::crc32c::Checksum;
 use crate::seal::{Seal, SUMS};
-use alloc::alloc::{alloc_zeroed, Layout};
+use alloc::alloc::{alloc_zeroed, dealloc, Layout};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -19,7 +19,6 @@ const ATTEMPTS: u8 = 2;
 
 /// The disk below. Buffers are numbered from 0; the cache never has two reads in one.
 pub trait Disk {
-    fn buffers(&self) -> usize;
     /// Begin to read whole blocks from byte `position` into a buffer. False: not now, ask again later.
     fn read(&mut self, buffer: usize, position: u64, bytes: usize) -> bool;
     /// Where a buffer's bytes are. Valid, 8-byte aligned, EXTENT bytes long; its contents may change any time.
@@ -119,9 +118,8 @@ impl Cache {
     /// A cache of `data_frames` extents over a disk with `buffers` I/O buffers. Nothing is allocated later.
     pub fn new(seal: Seal, roots: Vec<u32>, checksum: Checksum, data_frames: usize, buffers: usize) -> Cache {
         let count = data_frames + TABLE_FRAMES;
-        let layout = Layout::from_size_align(count * EXTENT, BLOCK).expect("cache size");
-        // SAFETY: the size is not zero. The memory lives as long as the program.
-        let memory = unsafe { alloc_zeroed(layout) };
+        // SAFETY: the size is not zero.
+        let memory = unsafe { alloc_zeroed(Cache::layout(count)) };
         assert!(!memory.is_null(), "not enough memory for {} cache extents", count);
         let empty = || Frame { state: State::Empty, pins: 0, used: 0, attempts: 0, ahead: false };
         let events = count + 1;
@@ -141,6 +139,10 @@ impl Cache {
             ahead: 0,
             counters: Counters::default(),
         }
+    }
+
+    fn layout(frames: usize) -> Layout {
+        Layout::from_size_align(frames * EXTENT, BLOCK).expect("cache size")
     }
 
     pub fn data_frames(&self) -> usize {
@@ -387,6 +389,13 @@ impl Cache {
 
     fn frame_memory(&self, frame: usize) -> *mut u8 {
         self.memory.wrapping_add(frame * EXTENT)
+    }
+}
+
+impl Drop for Cache {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new` with this layout; no reference into it outlives `self`.
+        unsafe { dealloc(self.memory, Cache::layout(self.frames.len())) };
     }
 }
 

@@ -4,14 +4,12 @@
 //! gives it a `Disk` to read from and `Clients` to answer to.
 
 use crate::blocks::{Failure, Stop, BLOCK};
-use crate::cache::{Cache, Disk, Extent, Want, EXTENT};
+use crate::cache::{Cache, Disk, Extent, Want, EXTENT, EXTENT_BLOCKS};
 use crate::clients::{Client, HANDLES};
 use crate::directory::{blocks_of, EntryBlock};
 use crate::erofs::{Inode, Kind, SuperBlock};
-use crate::read_ahead::Stream;
 use crate::records;
 use crate::walk::{read_link, Walk, PATH_MAX};
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
 /// Walks at a time, each some 24 KiB; further requests with a path wait for one.
@@ -79,19 +77,36 @@ struct Request<T> {
     work: Work,
 }
 
-/// A step of a request ended without an answer.
+/// Why a step of a request ended without an answer.
 enum Pause {
-    On(Waiting),
+    Missing(u64),
+    NoWalk,
     Failed(Failure),
+}
+
+impl From<Stop> for Pause {
+    fn from(stop: Stop) -> Pause {
+        match stop {
+            Stop::Missing(block) => Pause::Missing(block),
+            Stop::Failed(failure) => Pause::Failed(failure),
+        }
+    }
+}
+
+impl From<Failure> for Pause {
+    fn from(failure: Failure) -> Pause {
+        Pause::Failed(failure)
+    }
 }
 
 pub struct Service<T> {
     volume: SuperBlock,
     pub cache: Cache,
     clients: Vec<Option<Client>>,
-    requests: VecDeque<Request<T>>, // in the order they came
+    requests: Vec<Request<T>>, // in the order they came
     walks: Vec<Walk>,
     free_walks: Vec<usize>,
+    walk_freed: bool, // since requests that wait for one were last looked at
 }
 
 impl<T: Copy> Service<T> {
@@ -101,9 +116,10 @@ impl<T: Copy> Service<T> {
             volume,
             cache,
             clients: (0..clients).map(|_| None).collect(),
-            requests: VecDeque::with_capacity(requests),
+            requests: Vec::with_capacity(requests),
             walks: (0..WALKS).map(|_| Walk::new()).collect(),
             free_walks: (0..WALKS).rev().collect(),
+            walk_freed: false,
         }
     }
 
@@ -128,15 +144,14 @@ impl<T: Copy> Service<T> {
         if let Some(place) = self.clients.get_mut(client) {
             *place = None;
         }
-        let free_walks = &mut self.free_walks;
-        self.requests.retain(|request| {
-            if let Work::Path { walk: Some(walk), .. } = request.work {
-                if request.client == client {
-                    free_walks.push(walk);
-                }
+        let mut requests = core::mem::take(&mut self.requests);
+        requests.retain(|request| {
+            if request.client == client {
+                self.give_walk_back(&request.work);
             }
             request.client != client
         });
+        self.requests = requests;
     }
 
     pub fn path<C: Clients<Ticket = T>>(
@@ -180,7 +195,8 @@ impl<T: Copy> Service<T> {
         };
         let work = Work::Read { inode, offset, bytes, done: 0, stream };
         self.begin(Request { ticket, client, waiting: Waiting::Nothing, work }, clients);
-        let reached = self.order(&inode, from, to.min(inode.size));
+        let to = to.min(inode.size);
+        let reached = self.order(&inode, from, to);
         if reached < to {
             if let Ok(open) = self.opened(client, handle) {
                 open.stream.stopped(reached);
@@ -221,7 +237,11 @@ impl<T: Copy> Service<T> {
             if let Some(failure) = event.failure {
                 clients.report(Report::BadBlock { block: event.block, failure });
             }
-            self.wake(|waiting| waiting == Waiting::Extent(event.extent) || waiting == Waiting::Frame, event.failure, clients);
+            let concerned = |waiting| waiting == Waiting::Extent(event.extent) || waiting == Waiting::Frame;
+            self.wake(concerned, event.failure, clients);
+        }
+        while core::mem::take(&mut self.walk_freed) {
+            self.wake(|waiting| waiting == Waiting::Walk, None, clients);
         }
         self.cache.pump(disk);
         before - self.requests.len()
@@ -239,37 +259,32 @@ impl<T: Copy> Service<T> {
     /// First attempt at a request.
     fn begin<C: Clients<Ticket = T>>(&mut self, mut request: Request<T>, clients: &mut C) {
         if !self.attempt(&mut request, clients) {
-            self.requests.push_back(request);
+            self.requests.push(request);
         }
     }
 
-    /// Attempt every request that waits for the right thing again, oldest first.
+    /// Attempt every request that waits for the right thing again, oldest first. With a failure, those
+    /// that wait for an extent fail.
     fn wake<C: Clients<Ticket = T>>(
         &mut self,
         concerned: impl Fn(Waiting) -> bool,
         failure: Option<Failure>,
         clients: &mut C,
     ) {
-        let mut walk_freed = false;
-        for _ in 0..self.requests.len() {
-            let mut request = match self.requests.pop_front() {
-                Some(request) => request,
-                None => return,
-            };
-            let free_before = self.free_walks.len();
-            let over = if !concerned(request.waiting) && !(walk_freed && request.waiting == Waiting::Walk) {
-                false
-            } else if let (Some(failure), Waiting::Extent(_)) = (failure, request.waiting) {
-                self.finish(&mut request, Answer::Failed(failure), clients);
-                true
-            } else {
-                self.attempt(&mut request, clients)
-            };
-            walk_freed |= self.free_walks.len() > free_before;
-            if !over {
-                self.requests.push_back(request);
+        let mut requests = core::mem::take(&mut self.requests);
+        requests.retain_mut(|request| {
+            if !concerned(request.waiting) {
+                return true;
             }
-        }
+            match (failure, request.waiting) {
+                (Some(failure), Waiting::Extent(_)) => {
+                    self.finish(request, Answer::Failed(failure), clients);
+                    false
+                }
+                _ => !self.attempt(request, clients),
+            }
+        });
+        self.requests = requests;
     }
 
     /// Go on with a request. True: it has been answered.
@@ -277,17 +292,234 @@ impl<T: Copy> Service<T> {
         loop {
             let answer = match self.step(request, clients) {
                 Ok(answer) => answer,
-                Err(Stop::Failed(failure)) => Answer::Failed(failure),
-                Err(Stop::Missing(block)) => match self.pause(block) {
-                    None => continue,
-                    Some(waiting) => {
-                        request.waiting = waiting;
-                        return false;
-                    }
-                },
+                Err(Pause::Failed(failure)) => Answer::Failed(failure),
+                Err(Pause::NoWalk) => {
+                    request.waiting = Waiting::Walk;
+                    return false;
+                }
+                Err(Pause::Missing(block)) => {
+                    let extent = Extent::of_block(block);
+                    request.waiting = match self.cache.want(extent, false) {
+                        Want::Ready => continue,
+                        Want::Coming => Waiting::Extent(extent),
+                        Want::Full => Waiting::Frame,
+                    };
+                    return false;
+                }
             };
             self.finish(request, answer, clients);
             return true;
         }
+    }
+
+    fn finish<C: Clients<Ticket = T>>(&mut self, request: &mut Request<T>, answer: Answer, clients: &mut C) {
+        self.give_walk_back(&request.work);
+        clients.answer(request.ticket, answer);
+    }
+
+    fn give_walk_back(&mut self, work: &Work) {
+        if let Work::Path { walk: Some(walk), .. } = work {
+            self.free_walks.push(*walk);
+            self.walk_freed = true;
+        }
+    }
+
+    fn step<C: Clients<Ticket = T>>(&mut self, request: &mut Request<T>, clients: &mut C) -> Result<Answer, Pause> {
+        let (ticket, client) = (request.ticket, request.client);
+        match &mut request.work {
+            Work::Path { purpose, path, walk, to_subtree } => {
+                let index = match *walk {
+                    Some(index) => index,
+                    None => {
+                        let index = self.free_walks.pop().ok_or(Pause::NoWalk)?;
+                        *walk = Some(index);
+                        *to_subtree = self.begin_walk(index, client, *purpose, path)?;
+                        index
+                    }
+                };
+                if *to_subtree {
+                    self.find_subtree(index, client, clients)?;
+                    *to_subtree = self.begin_walk(index, client, *purpose, path)?;
+                }
+                let inode = self.walks[index].advance(&self.volume, &mut self.cache)?;
+                self.arrive(client, ticket, *purpose, &inode, clients)
+            }
+            Work::Read { inode, offset, bytes, done, stream } => {
+                while *done < *bytes {
+                    let place = self.volume.place(&mut self.cache, inode, *offset + *done as u64)?;
+                    let left = (*bytes - *done).min(place.bytes.min(usize::MAX as u64) as usize);
+                    *done += self.copy_out(place.position, left, *stream, ticket, *done, clients)?;
+                }
+                Ok(Answer::Read { bytes: *bytes as u32 })
+            }
+            Work::Entries { directory, is_root, cookie, capacity, done } => {
+                let end = self.list(directory, *is_root, cookie, *capacity, done, ticket, clients)?;
+                Ok(Answer::Entries { bytes: *done as u32, end })
+            }
+        }
+    }
+
+    /// Start a walk along the client's path, or, while its subtree is not known, to that. True: to the subtree.
+    fn begin_walk(&mut self, index: usize, client: usize, purpose: Purpose, path: &[u8]) -> Result<bool, Failure> {
+        let known = self.clients.get(client).and_then(Option::as_ref).ok_or(Failure::BadHandle)?;
+        let follow = match purpose {
+            Purpose::Open { follow, .. } | Purpose::Stat { follow } => follow,
+            Purpose::ReadLink { .. } => false,
+        };
+        match known.root {
+            Some(root) => self.walks[index].begin(root, path, follow).map(|_| false),
+            None => self.walks[index].begin(self.volume.root, &known.subtree, true).map(|_| true),
+        }
+    }
+
+    fn find_subtree<C: Clients<Ticket = T>>(&mut self, index: usize, client: usize, clients: &mut C) -> Result<(), Pause> {
+        let failure = match self.walks[index].advance(&self.volume, &mut self.cache) {
+            Ok(inode) if inode.kind == Kind::Directory => {
+                if let Some(Some(known)) = self.clients.get_mut(client) {
+                    known.root = Some(inode.number);
+                }
+                return Ok(());
+            }
+            Ok(_) => Failure::NotDirectory,
+            Err(Stop::Failed(failure)) => failure,
+            Err(missing) => return Err(missing.into()),
+        };
+        clients.report(Report::NoSubtree { client, failure });
+        Err(Pause::Failed(failure))
+    }
+
+    /// The path has led to an inode.
+    fn arrive<C: Clients<Ticket = T>>(
+        &mut self,
+        client: usize,
+        ticket: T,
+        purpose: Purpose,
+        inode: &Inode,
+        clients: &mut C,
+    ) -> Result<Answer, Pause> {
+        match purpose {
+            Purpose::Stat { .. } => {
+                clients.write(ticket, 0, &records::stat(inode));
+                Ok(Answer::Stat { bytes: records::STAT as u32 })
+            }
+            Purpose::ReadLink { capacity } => {
+                let mut target = [0; PATH_MAX];
+                let length = read_link(&self.volume, &mut self.cache, inode, &mut target)?;
+                if length > capacity {
+                    return Err(Failure::Range.into());
+                }
+                clients.write(ticket, 0, &target[..length]);
+                Ok(Answer::Target { bytes: length as u32 })
+            }
+            Purpose::Open { handle, directory, .. } => {
+                match inode.kind {
+                    Kind::Directory => {}
+                    _ if directory => return Err(Failure::NotDirectory.into()),
+                    Kind::File => {}
+                    Kind::Link => return Err(Failure::Loop.into()),
+                    // What a device or pipe does is not in the image.
+                    _ => return Err(Failure::Unsupported.into()),
+                }
+                let known = self.clients.get_mut(client).and_then(Option::as_mut).ok_or(Failure::BadHandle)?;
+                known.open(handle, *inode)?;
+                let (mode, kind) = (u32::from(inode.mode), inode.kind.number());
+                Ok(Answer::Opened { size: inode.size, mode, inode: inode.number, kind })
+            }
+        }
+    }
+
+    /// Copy from one place of the disk (none: zeros) as much as is at hand in one piece; how much that was.
+    fn copy_out<C: Clients<Ticket = T>>(
+        &mut self,
+        position: Option<u64>,
+        left: usize,
+        stream: bool,
+        ticket: T,
+        at: usize,
+        clients: &mut C,
+    ) -> Result<usize, Pause> {
+        let position = match position {
+            Some(position) => position,
+            None => {
+                clients.write(ticket, at, &ZEROS[..left.min(BLOCK)]);
+                return Ok(left.min(BLOCK));
+            }
+        };
+        let extent = Extent::of_block(position / BLOCK as u64);
+        let within = (position % EXTENT as u64) as usize;
+        let count = left.min(EXTENT - within);
+        match self.cache.bytes(extent) {
+            Some(bytes) => clients.write(ticket, at, &bytes[within..within + count]),
+            None => return Err(Pause::Missing(position / BLOCK as u64)),
+        }
+        if stream && within + count == EXTENT {
+            self.cache.used_up(extent);
+        }
+        Ok(count)
+    }
+
+    /// Write directory entries from `cookie` on until the buffer or the directory ends; whether it was the latter.
+    #[allow(clippy::too_many_arguments)]
+    fn list<C: Clients<Ticket = T>>(
+        &mut self,
+        directory: &Inode,
+        is_root: bool,
+        cookie: &mut u64,
+        capacity: usize,
+        done: &mut usize,
+        ticket: T,
+        clients: &mut C,
+    ) -> Result<bool, Pause> {
+        let mut record = [0; records::ENTRY_MAX];
+        loop {
+            let (index, mut within) = (*cookie >> 16, (*cookie & 0xffff) as usize);
+            if index >= blocks_of(directory) {
+                return Ok(true);
+            }
+            let block = EntryBlock::read(&self.volume, &mut self.cache, directory, index)?;
+            while within < block.count() {
+                let entry = block.entry(within)?;
+                // The way up from the subtree's root leads nowhere, and names no inode above it.
+                let inode = if is_root && entry.name == b".." { directory.number } else { entry.inode };
+                let next = if within + 1 < block.count() { *cookie + 1 } else { (index + 1) << 16 };
+                let bytes = records::entry(&mut record, next, inode, entry.kind.number(), entry.name);
+                if *done + bytes > capacity {
+                    return if *done == 0 { Err(Failure::Range.into()) } else { Ok(false) };
+                }
+                clients.write(ticket, *done, &record[..bytes]);
+                *done += bytes;
+                *cookie = next;
+                within += 1;
+            }
+            *cookie = (index + 1) << 16;
+        }
+    }
+
+    /// Ask the disk for part of a file before somebody waits for it; up to where that was possible.
+    fn order(&mut self, inode: &Inode, from: u64, to: u64) -> u64 {
+        let mut offset = from;
+        while offset < to {
+            let place = match self.volume.place(&mut self.cache, inode, offset) {
+                Ok(place) => place,
+                Err(Stop::Missing(block)) => {
+                    self.cache.want(Extent::of_block(block), true);
+                    return offset;
+                }
+                Err(Stop::Failed(_)) => return to, // whoever reads there will be told
+            };
+            let end = offset + place.bytes.min(to - offset);
+            if let Some(position) = place.position {
+                let (first, last) = (position, position + (end - offset) - 1);
+                for number in first / EXTENT as u64..=last / EXTENT as u64 {
+                    let full = self.cache.ahead() * 2 >= self.cache.data_frames();
+                    let extent = Extent::of_block(number * EXTENT_BLOCKS);
+                    if full || self.cache.want(extent, true) == Want::Full {
+                        return offset + (number * EXTENT as u64).saturating_sub(first);
+                    }
+                }
+            }
+            offset = end;
+        }
+        offset
     }
 }

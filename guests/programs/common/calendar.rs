@@ -143,7 +143,13 @@ fn conversion(output: &mut Vec<u8>, time: Time, date: &Civil, directive: u8, fil
         b'l' => number(output, hour12, 2, b' '),
         b'M' => number(output, date.minute, 2, b'0'),
         b'S' => number(output, date.second, 2, b'0'),
-        b'N' => number(output, time.nanoseconds, 9, b'0'),
+        b'N' => {
+            number(output, time.nanoseconds, 9, b'0');
+            // Digits of a fraction: those that say nothing stand at its end.
+            while fill == Some(None) && time.nanoseconds != 0 && output.last() == Some(&b'0') {
+                output.pop();
+            }
+        }
         b's' => numbers::signed(output, time.seconds),
         b'p' => output.extend_from_slice(if date.hour < 12 { b"AM" } else { b"PM" }),
         b'u' => number(output, (date.weekday + 6) % 7 + 1, 1, b'0'),

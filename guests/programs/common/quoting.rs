@@ -65,7 +65,9 @@ pub fn shell_always(name: &[u8]) -> Vec<u8> {
         return output;
     }
     output.push(b'\'');
-    let mut in_escape = false; // inside $'...'
+    // Inside $'...'. Coreutils go over a name with an apostrophe twice and begin the second time in the state
+    // in which the first has ended, which shows when the last byte is not printable.
+    let mut in_escape = name.contains(&b'\'') && name.last().map_or(false, |&last| !printable(last));
     for &byte in name {
         if !printable(byte) {
             if !in_escape {

@@ -73,13 +73,14 @@ pub fn reconnect(channel: u32) -> Result<u32, Error> {
 }
 
 /// Bytes (at most OUTPUT_MAX) of the system's standard output (`stream` STREAM_STDOUT) or error at an absolute
-/// position; a repeat is harmless. Returns the position reached.
-pub fn output(stream: u32, bytes: &[u8], position: u64) -> Result<u64, Error> {
-    let arguments = [u64::from(stream), bytes.as_ptr() as u64, bytes.len() as u64, position, 0, 0];
-    call(abi::HYPERCALL_OUTPUT, arguments)
+/// position, which the hypervisor counts for each stream and `writer` (a number below 65536 of the caller's
+/// choice); a repeat is harmless, a gap is `INVAL`. Returns the position reached.
+pub fn output(stream: u32, writer: u32, bytes: &[u8], position: u64) -> Result<u64, Error> {
+    let target = u64::from(writer & 0xffff) << 8 | u64::from(stream & 0xff);
+    call(abi::HYPERCALL_OUTPUT, [target, bytes.as_ptr() as u64, bytes.len() as u64, position, 0, 0])
 }
 
-/// Lends grant object `object` (a region's index) to the peer of `channel`; returns the grant.
+/// Lends grant object `object` (its place among `info::grant_objects`) to the peer of `channel`; returns the grant.
 pub fn grant(object: u32, channel: u32, rights: u32) -> Result<u64, Error> {
     call(abi::HYPERCALL_GRANT, [u64::from(object), u64::from(channel), u64::from(rights), 0, 0, 0])
 }
@@ -102,13 +103,13 @@ pub fn unmap_grant(grant: u64, channel: u32) -> Result<(), Error> {
 /// Copies out of a grant of the peer of `channel`.
 pub fn copy_from_grant(grant: u64, channel: u32, offset: u64, into: &mut [u8]) -> Result<(), Error> {
     let (address, length) = (into.as_mut_ptr() as u64, into.len() as u64);
-    call(abi::HYPERCALL_COPY_GRANT, [grant, u64::from(channel), offset, address, length, 0]).map(drop)
+    call(abi::HYPERCALL_COPY_FROM_GRANT, [grant, u64::from(channel), offset, address, length, 0]).map(drop)
 }
 
 /// Copies into a grant of the peer of `channel`.
 pub fn copy_to_grant(grant: u64, channel: u32, offset: u64, from: &[u8]) -> Result<(), Error> {
     let (address, length) = (from.as_ptr() as u64, from.len() as u64);
-    call(abi::HYPERCALL_COPY_GRANT, [grant, u64::from(channel), offset, address, length, 1]).map(drop)
+    call(abi::HYPERCALL_COPY_TO_GRANT, [grant, u64::from(channel), offset, address, length, 0]).map(drop)
 }
 
 /// Opens the device's DMA window on a grant of the peer of `channel`; returns the I/O address.

@@ -178,7 +178,7 @@ pub fn channel_named(name: &str, role: Role) -> Option<ChannelInfo> {
 /// One memory object of this VM.
 #[derive(Clone, Copy)]
 pub struct Region {
-    /// Its number: what `hypercall::grant` calls the object.
+    /// Its place in the table of regions.
     pub index: u32,
     pub entry: RegionEntry,
 }
@@ -238,6 +238,11 @@ pub fn regions() -> impl Iterator<Item = Region> {
 /// The first region of this kind; `name` None: whatever its name.
 pub fn region(kind: RegionKind, name: Option<&str>) -> Option<Region> {
     regions().find(|r| r.kind() == Some(kind) && name.map_or(true, |name| r.name() == name))
+}
+
+/// The objects this component may lend, in the order `hypercall::grant` counts them.
+pub fn grant_objects() -> impl Iterator<Item = Region> {
+    regions().filter(|r| r.kind() == Some(RegionKind::GrantObject))
 }
 
 /// The pool of a channel.

@@ -20,6 +20,8 @@ struct Listed {
     name: Vec<u8>,
     /// In lower case.
     digest: [u8; HEX_DIGITS],
+    /// Numbers of the lines just before it that could not be understood.
+    malformed_before: Vec<u64>,
 }
 
 /// Which of the two plain forms a list uses; the first plain line decides.
@@ -34,6 +36,7 @@ enum PlainForm {
 
 struct Checking<'c> {
     printer: &'c mut Printer,
+    shown_list: &'c [u8],
     manner: Manner,
     /// Listed files that were not asked for yet, and those under way.
     waiting: VecDeque<Listed>,
@@ -61,29 +64,31 @@ pub fn check<S: System>(printer: &mut Printer, system: &mut S, list: &[u8], mann
     let mut form = PlainForm::Unknown;
     let mut waiting = VecDeque::new();
     let mut malformed = 0;
+    let mut malformed_before = Vec::new();
     for (index, line) in lines(&text).enumerate() {
         if line.is_empty() || line[0] == b'#' {
             continue;
         }
         match parse_line(line, &mut form) {
-            Some(listed) => waiting.push_back(listed),
+            Some((name, digest)) => {
+                let malformed_before = core::mem::take(&mut malformed_before);
+                waiting.push_back(Listed { name, digest, malformed_before });
+            }
             None => {
                 malformed += 1;
-                if manner.warn {
-                    let number = numbers::decimal_text(index as u64 + 1);
-                    printer.note(
-                        system,
-                        &[&shown_list, b": ", &number, b": improperly formatted SHA256 checksum line"],
-                    );
-                }
+                malformed_before.push(index as u64 + 1);
             }
         }
     }
     if waiting.is_empty() {
+        if manner.warn {
+            warn_of_lines(printer, system, &shown_list, &malformed_before);
+        }
         return printer.fail(system, 1, &[&shown_list, b": no properly formatted checksum lines found"]);
     }
     let mut checking = Checking {
         printer,
+        shown_list: &shown_list,
         manner,
         waiting,
         under_way: VecDeque::new(),
@@ -92,15 +97,23 @@ pub fn check<S: System>(printer: &mut Printer, system: &mut S, list: &[u8], mann
         any_same: false,
     };
     digests::compute(system, &mut checking);
-    checking.summarize(system, &shown_list, malformed);
+    checking.warn_of_lines(system, &malformed_before);
+    checking.summarize(system, malformed);
+}
+
+fn warn_of_lines<S: System>(printer: &mut Printer, system: &mut S, list: &[u8], numbers: &[u64]) {
+    for &number in numbers {
+        let number = numbers::decimal_text(number);
+        printer.note(system, &[list, b": ", &number, b": improperly formatted SHA256 checksum line"]);
+    }
 }
 
 fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
-    text.split(|&byte| byte == b'\n')
+    text.split(|&byte| byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line))
 }
 
-/// None where the line is neither `digest  name` nor `SHA256 (name) = digest`.
-fn parse_line(line: &[u8], form: &mut PlainForm) -> Option<Listed> {
+/// Name and digest; None where the line is neither `digest  name` nor `SHA256 (name) = digest`.
+fn parse_line(line: &[u8], form: &mut PlainForm) -> Option<(Vec<u8>, [u8; HEX_DIGITS])> {
     let mut rest = skip_blanks(line);
     let escaped = rest.first() == Some(&b'\\');
     if escaped {
@@ -111,7 +124,7 @@ fn parse_line(line: &[u8], form: &mut PlainForm) -> Option<Listed> {
         None => parse_plain(rest, form)?,
     };
     let name = if escaped { quoting::from_digest_line(name)? } else { name.to_vec() };
-    Some(Listed { name, digest: digest_of(digest)? })
+    Some((name, digest_of(digest)?))
 }
 
 /// After the word SHA256: ` (name) = digest` or `(name)= digest`.
@@ -162,13 +175,21 @@ fn skip_blanks(text: &[u8]) -> &[u8] {
 
 impl<'c> Checking<'c> {
     fn report<S: System>(&mut self, system: &mut S, name: &[u8], verdict: &[u8]) {
-        let (shown, escaped) = quoting::digest_line(name);
+        // Of the bytes that digests' lines escape only a newline matters here.
+        let (shown, escaped) =
+            if name.contains(&b'\n') { quoting::digest_line(name) } else { (name.to_vec(), false) };
         let start: &[u8] = if escaped { b"\\" } else { b"" };
         self.printer.buffer().extend_from_slice(&[start, &shown, b": ", verdict, b"\n"].concat());
         self.printer.pass_on(system);
     }
 
-    fn summarize<S: System>(mut self, system: &mut S, list: &[u8], malformed: u64) {
+    fn warn_of_lines<S: System>(&mut self, system: &mut S, numbers: &[u64]) {
+        if self.manner.warn {
+            warn_of_lines(self.printer, system, self.shown_list, numbers);
+        }
+    }
+
+    fn summarize<S: System>(mut self, system: &mut S, malformed: u64) {
         let (printer, manner) = (&mut self.printer, self.manner);
         // Results come before the summary where both go to one place.
         printer.flush(system);
@@ -182,7 +203,7 @@ impl<'c> Checking<'c> {
         warn(self.unreadable, "listed file could not be read", "listed files could not be read");
         warn(self.different, "computed checksum did NOT match", "computed checksums did NOT match");
         if manner.ignore_missing && !self.any_same && !manner.status_only {
-            self.printer.note(system, &[list, b": no file was verified"]);
+            self.printer.note(system, &[self.shown_list, b": no file was verified"]);
         }
         let good = self.any_same && self.different == 0 && self.unreadable == 0;
         if !good || (manner.strict && malformed > 0) {
@@ -212,6 +233,7 @@ impl<'c, S: System> Digests<S> for Checking<'c> {
             Some(listed) => listed,
             None => return false,
         };
+        self.warn_of_lines(system, &listed.malformed_before);
         match digest {
             Err(Errno::ENOENT) if self.manner.ignore_missing => {}
             Err(error) => {

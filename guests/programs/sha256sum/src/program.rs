@@ -60,7 +60,7 @@ Prints SHA-256 digests of files, or checks them.
 
 /// What checking prints and what it lets pass.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
-struct Manner {
+pub struct Manner {
     ignore_missing: bool,
     quiet: bool,
     status_only: bool,

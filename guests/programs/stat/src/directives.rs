@@ -30,6 +30,8 @@ struct Shape {
     left: bool,
     zeros: bool,
     alternate: bool,
+    /// What stands before a number that is not negative, of those that may be.
+    sign: Option<u8>,
     width: usize,
     /// Some(None) is a lone point.
     precision: Option<Option<usize>>,
@@ -109,10 +111,7 @@ impl<'r> Report<'r> {
         let metadata = self.metadata;
         match letter {
             b'n' => self.text(shape, self.path),
-            b'N' => {
-                let name = self.quoted_name(printer, system);
-                self.text(shape, &name);
-            }
+            b'N' => self.name_and_target(printer, system, shape),
             b'd' => self.number(shape, metadata.device, 10),
             b'D' => self.number(shape, metadata.device, 16),
             b'i' => self.number(shape, metadata.inode, 10),
@@ -156,14 +155,15 @@ impl<'r> Report<'r> {
         }
     }
 
-    fn quoted_name<S: System>(&self, printer: &mut Printer, system: &mut S) -> Vec<u8> {
-        let show = |name: &[u8]| if self.quoted { quoting::shell_always(name) } else { name.to_vec() };
-        let mut text = show(self.path);
+    fn name_and_target<S: System>(&mut self, printer: &mut Printer, system: &mut S, shape: Shape) {
+        let quoted = self.quoted;
+        let show = |name: &[u8]| if quoted { quoting::shell_always(name) } else { name.to_vec() };
+        self.text(shape, &show(self.path));
         if self.metadata.kind() == Kind::SymbolicLink {
             match system.read_link(self.path) {
                 Ok(target) => {
-                    text.extend_from_slice(b" -> ");
-                    text.extend_from_slice(&show(&target));
+                    self.output.extend_from_slice(b" -> ");
+                    self.text(shape, &show(&target));
                 }
                 Err(error) => {
                     let path = quoting::shell_always(self.path);
@@ -171,7 +171,6 @@ impl<'r> Report<'r> {
                 }
             }
         }
-        text
     }
 
     fn text(&mut self, shape: Shape, text: &[u8]) {
@@ -220,23 +219,55 @@ impl<'r> Report<'r> {
     }
 
     /// Seconds since 1970; a precision adds that many digits after the point, a lone point nine.
+    ///
+    /// A width counts for the whole. Where it leaves the integer part two places at least, that part is
+    /// aligned in them; what coreutils do with narrower ones is odd, and done here in the same way.
     fn seconds(&mut self, shape: Shape, time: Time) {
-        let mut text = Vec::new();
-        numbers::signed(&mut text, time.seconds);
+        const NANOSECONDS: u64 = 1_000_000_000;
         let digits = shape.precision.map_or(0, |precision| precision.unwrap_or(9));
-        if digits > 0 {
-            text.push(b'.');
-            let mut fraction = Vec::new();
-            calendar::zero_padded(&mut fraction, u64::from(time.nanoseconds), 9);
-            fraction.resize(digits, b'0');
-            text.extend_from_slice(&fraction);
+        let mut whole = shape;
+        if digits > 0 && shape.width > 1 {
+            let places = (shape.width - 1).saturating_sub(digits);
+            whole.width = if places > 1 && !shape.left { places } else { 0 };
+            whole.left = shape.left && places <= 1;
         }
+        // Before 1970 the fraction counts downwards from the next second.
+        let (mut seconds, mut fraction) = (time.seconds, u64::from(time.nanoseconds));
+        let divisor = 10u64.pow(9 - digits.min(9) as u32);
+        let negative = seconds < 0;
+        if negative && fraction != 0 {
+            let parts = (NANOSECONDS - fraction) / divisor;
+            seconds += i64::from(parts != 0);
+            fraction = parts;
+        } else {
+            fraction /= divisor;
+        }
+        let printed = self.signed(whole, negative, seconds.unsigned_abs());
+        if digits == 0 {
+            return;
+        }
+        self.output.push(b'.');
+        calendar::zero_padded(&mut self.output, fraction, digits.min(9));
+        self.output.extend_from_slice(&b"0".repeat(digits.saturating_sub(9)));
+        if printed + 1 < shape.width {
+            let behind = (shape.width - printed - 1).abs_diff(digits.min(9));
+            self.output.extend_from_slice(&b" ".repeat(behind.saturating_sub(digits.saturating_sub(9))));
+        }
+    }
+
+    /// Prints a number with its sign; returns how many bytes that took.
+    fn signed(&mut self, shape: Shape, negative: bool, value: u64) -> usize {
+        let start = self.output.len();
+        let sign = if negative { Some(b'-') } else { shape.sign };
+        let mut text: Vec<u8> = sign.into_iter().collect();
+        let digits = numbers::decimal_text(value);
         if shape.zeros && !shape.left {
-            let zeros = b"0".repeat(shape.width.saturating_sub(text.len()));
-            let digits_start = usize::from(text[0] == b'-');
-            text.splice(digits_start..digits_start, zeros);
+            let zeros = shape.width.saturating_sub(text.len() + digits.len());
+            text.extend_from_slice(&b"0".repeat(zeros));
         }
+        text.extend_from_slice(&digits);
         self.fill(shape, &text);
+        self.output.len() - start
     }
 
     /// Prints the escape that begins `text` (after the backslash) and returns what follows it.
@@ -292,7 +323,9 @@ fn shape(text: &[u8]) -> (Shape, usize) {
             b'-' => shape.left = true,
             b'0' => shape.zeros = true,
             b'#' => shape.alternate = true,
-            b'\'' | b'+' | b' ' | b'I' => {}
+            b'+' => shape.sign = Some(b'+'),
+            b' ' => shape.sign = shape.sign.or(Some(b' ')),
+            b'\'' | b'I' => {}
             _ => break,
         }
         at += 1;

@@ -48,7 +48,7 @@ Directives: %a %A mode, %b %B blocks and their size, %d %D %Hd %Ld device, %f ra
 
 const TERSE: &[u8] = b"%n %s %b %f %u %g %D %i %h %t %T %X %Y %Z %W %o\n";
 
-/// The default format for ordinary files; %N is not quoted in it.
+/// The default format for ordinary files.
 const USUAL: &[u8] = b"  File: %N\n  Size: %-10s\tBlocks: %-10b IO Block: %-6o %F
 Device: %Hd,%Ld\tInode: %-10i  Links: %h
 Access: (%04a/%10.10A)  Uid: (%5u/%8U)   Gid: (%5g/%8G)
@@ -122,7 +122,9 @@ fn report<S: System>(
             return true;
         }
     };
-    let mut report = Report { path, metadata: &metadata, quoted: format.is_some(), output: Vec::new() };
+    // Only a format that asks for the name without further ado gets it in quotes.
+    let quoted = format.map_or(false, |format| format.text.windows(2).any(|pair| pair == b"%N"));
+    let mut report = Report { path, metadata: &metadata, quoted, output: Vec::new() };
     let understood = match format {
         Some(format) => {
             let understood = report.expand(printer, system, names, format.text, format.escapes);

@@ -1,0 +1,10 @@
+//! Generated from components/protocols/*.toml by `python -m components.protocols.generate`. Do not edit.
+//!
+//! The protocols between components: one module each.
+
+#![no_std]
+
+pub mod blk;
+pub mod fs;
+pub mod log;
+pub mod supervise;

@@ -1,0 +1,92 @@
+"""Python of a protocol: numbers, and a NamedTuple with pack and unpack per structure. Imports nothing of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from components.protocols.description import ARGUMENT_BYTES, Field, Protocol
+from components.protocols.text import camel, notice, wrapped
+
+_FORMATS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i32": "i", "i64": "q"}
+
+
+def module(protocol: Protocol) -> str:
+    """`NAME.py`."""
+    return "\n".join(_module(protocol)) + "\n"
+
+
+def _module(protocol: Protocol) -> Iterator[str]:
+    yield from wrapped(f'"""{protocol.doc}', "")
+    yield ""
+    yield notice(protocol.name)
+    yield '"""'
+    yield ""
+    yield "from __future__ import annotations"
+    yield ""
+    yield "import struct"
+    yield "from typing import Final, NamedTuple"
+    yield ""
+    yield f'NAME: Final = "{protocol.name}"'
+    yield f"NUMBER: Final = {protocol.number}"
+    yield f"VERSION: Final = {protocol.version}"
+    yield ""
+    yield "# operations"
+    for operation in protocol.operations:
+        yield f"{operation.name.upper()}: Final = {operation.id}"
+    if protocol.constants:
+        yield ""
+        yield "# constants"
+        for name, value in protocol.constants.items():
+            yield f"{name.upper()}: Final = {value}"
+    for enum, members in protocol.enums.items():
+        yield ""
+        yield f"# {enum}"
+        for name, value in members.items():
+            yield f"{enum.upper()}_{name.upper()}: Final = {value}"
+    for operation in protocol.operations:
+        for suffix, title, fields in (
+            ("Args", "Arguments", operation.args),
+            ("Returns", "Returned values", operation.returns),
+        ):
+            if fields:
+                doc = f"{title} of `{operation.name}`."
+                yield from _structure(camel(operation.name) + suffix, doc, fields, ARGUMENT_BYTES)
+    for record in protocol.records:
+        yield from _structure(camel(record.name) + "Record", record.doc, record.fields, record.size)
+
+
+def _structure(name: str, doc: str, fields: Sequence[Field], size: int) -> Iterator[str]:
+    layout = f"_{name.upper()}"
+    yield ""
+    yield ""
+    yield f'{layout} = struct.Struct("{_format(fields, size)}")'
+    yield ""
+    yield ""
+    yield f"class {name}(NamedTuple):"
+    if len(doc) < 90:
+        yield f'    """{doc}"""'
+    else:
+        yield from wrapped(f'"""{doc}', "    ")
+        yield '    """'
+    yield ""
+    for field in fields:
+        yield f"    {field.name}: int"
+    yield ""
+    yield "    def pack(self) -> bytes:"
+    yield f'        """{size} bytes."""'
+    yield f"        return {layout}.pack(*self)"
+    yield ""
+    yield "    @classmethod"
+    yield f"    def unpack(cls, data: bytes) -> {name}:"
+    yield f'        """From exactly {size} bytes."""'
+    yield f"        return cls._make({layout}.unpack(data))"
+
+
+def _format(fields: Sequence[Field], size: int) -> str:
+    """A struct format with every gap spelled out."""
+    parts, end = [], 0
+    for field in fields:
+        parts += ["x" * (field.offset - end), _FORMATS[field.type]]
+        end = field.offset + field.size
+    rest = size - end
+    return "<" + "".join(parts) + (f"{rest}x" if rest else "")

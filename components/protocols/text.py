@@ -1,0 +1,23 @@
+"""Small things the renderers share."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+LINE = 110
+
+
+def notice(name: str) -> str:
+    """The first line of a generated file; `name` of the protocol, or "*"."""
+    return f"Generated from components/protocols/{name}.toml by `python -m components.protocols.generate`. Do not edit."
+
+
+def camel(name: str) -> str:
+    """read_grant -> ReadGrant"""
+    return "".join(part.capitalize() for part in name.split("_"))
+
+
+def wrapped(text: str, prefix: str) -> Iterator[str]:
+    """`text` in lines that begin with `prefix`."""
+    yield from textwrap.wrap(text, LINE, initial_indent=prefix, subsequent_indent=prefix)

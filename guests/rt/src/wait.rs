@@ -1,0 +1,159 @@
+//! Waiting: spin as long as it has been paying, then tell the peers and sleep until a doorbell.
+
+use crate::hypercall;
+use crate::info;
+use crate::platform;
+use crate::shared::full_fence;
+use crate::telemetry;
+use crate::time;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Something a program waits for: a client, a server port, a virtqueue.
+pub trait Source {
+    /// Is there something to do? Called again and again while spinning: cheap, no effect on the peer.
+    fn ready(&mut self) -> bool;
+
+    /// Tells the peer that we are about to sleep: from here on it rings. A fence and `ready` follow.
+    fn announce_sleep(&mut self);
+
+    /// Tells the peer that it need not ring any more.
+    fn announce_awake(&mut self);
+
+    /// Nothing is ready and we are about to be idle: pass on what was held back to save doorbells.
+    fn before_idle(&mut self) {}
+
+    /// The tick at which it wants to be looked at even if nothing happens.
+    fn deadline(&self) -> Option<u64> {
+        None
+    }
+}
+
+/// Why `wait` returned.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Woken {
+    /// A source is ready.
+    Ready,
+    /// `until`, or the deadline of a source, has passed.
+    Timeout,
+}
+
+/// Waits until a source is ready, or until tick `until`. All sources that may wake this VM must be named.
+pub fn wait(sources: &mut [&mut dyn Source], until: Option<u64>) -> Woken {
+    if any_ready(sources) {
+        return Woken::Ready;
+    }
+    for source in sources.iter_mut() {
+        source.before_idle();
+    }
+    let deadline = sources.iter().filter_map(|source| source.deadline()).chain(until).min();
+    if let Some(woken) = spin(sources, deadline) {
+        return woken;
+    }
+    let start = platform::ticks();
+    let woken = sleep(sources, deadline);
+    adapt(Outcome::Slept(platform::ticks().wrapping_sub(start)));
+    woken
+}
+
+fn any_ready(sources: &mut [&mut dyn Source]) -> bool {
+    sources.iter_mut().any(|source| source.ready())
+}
+
+/// Spins as long as the budget allows; None if it is used up.
+fn spin(sources: &mut [&mut dyn Source], deadline: Option<u64>) -> Option<Woken> {
+    let budget = budget();
+    if budget == 0 {
+        return None;
+    }
+    let start = platform::ticks();
+    let (spun, woken) = loop {
+        core::hint::spin_loop();
+        let now = platform::ticks();
+        let spun = now.wrapping_sub(start);
+        if any_ready(sources) {
+            adapt(Outcome::Spun(spun));
+            break (spun, Some(Woken::Ready));
+        }
+        if deadline.map_or(false, |deadline| now >= deadline) {
+            break (spun, Some(Woken::Timeout));
+        }
+        if spun >= budget {
+            break (spun, None);
+        }
+    };
+    telemetry::add(telemetry::SPINS, spun);
+    woken
+}
+
+/// Sleeps, again if it was woken for nothing: a doorbell without work costs one wake-up and no spinning.
+fn sleep(sources: &mut [&mut dyn Source], deadline: Option<u64>) -> Woken {
+    loop {
+        for source in sources.iter_mut() {
+            source.announce_sleep();
+        }
+        full_fence();
+        let mut ready = any_ready(sources);
+        if !ready {
+            let timeout = deadline.map(|deadline| time::ticks_to_ns(deadline.saturating_sub(platform::ticks())));
+            if timeout != Some(0) {
+                telemetry::add(telemetry::WAITS, 1);
+                hypercall::wait(timeout);
+            }
+            ready = any_ready(sources);
+        }
+        for source in sources.iter_mut() {
+            source.announce_awake();
+        }
+        if ready {
+            return Woken::Ready;
+        }
+        if deadline.map_or(false, |deadline| platform::ticks() >= deadline) {
+            return Woken::Timeout;
+        }
+    }
+}
+
+/// Ticks the next wait may spin. One number per VM: what pays depends on the machine and the load more than on
+/// the source.
+static BUDGET: AtomicU64 = AtomicU64::new(u64::MAX);
+
+fn budget() -> u64 {
+    BUDGET.load(Ordering::Relaxed).min(most())
+}
+
+fn most() -> u64 {
+    time::ns_to_ticks(info::spin_ns())
+}
+
+fn adapt(outcome: Outcome) {
+    BUDGET.store(adapted(budget(), most(), time::ns_to_ticks(WAKE_NS), outcome), Ordering::Relaxed);
+}
+
+/// What a sleep costs beyond the time until the doorbell: exit, wake-up, entry.
+const WAKE_NS: u64 = 40_000;
+
+/// How one wait ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// Something came after so many ticks of spinning.
+    Spun(u64),
+    /// The budget was used up, and then so many ticks slept.
+    Slept(u64),
+}
+
+/// The next budget, in ticks: towards twice what a successful spin took; longer if a little more would have
+/// saved a sleep; half if not. It reaches zero after seven failures and comes back when sleeps become short.
+pub fn adapted(budget: u64, most: u64, wake: u64, outcome: Outcome) -> u64 {
+    match outcome {
+        Outcome::Spun(spun) => spun.saturating_mul(2).max(budget - budget / 8).min(most),
+        Outcome::Slept(slept) if slept <= most.saturating_add(wake) => (budget * 2).max(most / 8).min(most),
+        Outcome::Slept(_) => {
+            let half = budget / 2;
+            if half < most / 64 {
+                0
+            } else {
+                half
+            }
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The command line: arguments, exit statuses, output, and what is left when something dies."""

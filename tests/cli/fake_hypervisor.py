@@ -1,0 +1,105 @@
+"""Speaks the launch protocol in place of `vmm.system_process`; the program's name says how to behave.
+
+The launch line it got goes to the file $FAKE_REQUEST. "tree" prints the digests of the files below
+$FAKE_TREE, changed as $FAKE_CHANGE says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+REPORT = {
+    "kills": 3,
+    "recoveries": 3,
+    "replayed": 7,
+    "failed_requests": 0,
+    "recovery_ms": {"n": 3, "median": 1.25, "p99": 2.5, "max": 2.5},
+    "boot_ms": 81.5,
+    "bytes": 1000,
+    "seconds": 0.5,
+    "exits_per_io": None,
+}
+
+
+def send(link: socket.socket, event: str, **fields: object) -> None:
+    """One event line."""
+    link.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
+
+
+def escaped(path: str) -> str:
+    """A name as coreutils write it, with the mark in front of the line."""
+    if not set(path) & set("\\\n\r"):
+        return path
+    return path.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
+def print_tree(top: Path, change: str) -> None:
+    """What sha256tree prints, as far as `change` lets it."""
+    for file in sorted(top.rglob("*")):
+        if not file.is_file() or file.is_symlink():
+            continue
+        path = "/" + str(file.relative_to(top))
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if change == "drop":
+            change = ""
+            continue
+        if change == "flip":
+            change, digest = "", "0" * 64
+        mark = "\\" if escaped(path) != path else ""
+        os.write(1, os.fsencode(f"{mark}{digest}  {escaped(path)}\n"))
+    if change == "add":
+        os.write(1, b"0" * 64 + b"  /extra\n")
+
+
+def run(link: socket.socket, request: dict[str, Any]) -> None:
+    """One behaviour."""
+    word, _, value = request["program"].partition("=")
+    if word in ("error", "not-found", "not-runnable"):
+        status = {"error": 125, "not-found": 127, "not-runnable": 126}[word]
+        send(link, "error", message=f"{request['system_file']}: something is wrong; mend it", status=status)
+        return
+    send(link, "started", name="fake", control="/nowhere.sock", boot_ms=1.0)
+    if word == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif word == "leave":
+        return
+    elif word == "deaf":
+        signal.pause()
+    elif word == "wait":
+        Path(os.environ["FAKE_REQUEST"] + ".started").touch()
+        line = link.recv(100)
+        Path(os.environ["FAKE_REQUEST"] + ".stopped").write_bytes(line)
+        if line:
+            send(link, "ended", status=130, report={})
+        return
+    elif word == "output":
+        os.write(1, b"bytes\xff\n")
+        os.write(2, b"complaint\n")
+    elif word == "sha256tree":
+        print_tree(Path(os.environ["FAKE_TREE"]), os.environ.get("FAKE_CHANGE", ""))
+    send(link, "ended", status=int(value or 0), report=REPORT)
+
+
+def main() -> None:
+    """The process's entry."""
+    assert sys.argv[1] == "--launch-fd"
+    with socket.socket(fileno=int(sys.argv[2])) as link:
+        line = b""
+        while not line.endswith(b"\n"):
+            line += link.recv(1 << 16)
+        if "FAKE_REQUEST" in os.environ:
+            Path(os.environ["FAKE_REQUEST"]).write_bytes(line)
+        run(link, json.loads(line))
+    time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main()

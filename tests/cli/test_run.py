@@ -1,0 +1,187 @@
+"""`r3s3 run`: the launch line, exit statuses, output, the report, and signals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Run, environment
+from tests.cli.fake_hypervisor import REPORT
+
+END_SECONDS = 10.0
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [("good", 0), ("good=3", 3), ("good=139", 139), ("error", 125), ("not-runnable", 126), ("not-found", 127)],
+)
+def test_exit_status(r3s3: Run, system_file: Path, program: str, status: int) -> None:
+    assert r3s3("run", system_file, "--", program).returncode == status
+
+
+def test_launch_line(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "d.img").touch()
+    before = time.monotonic_ns()
+    result = r3s3(
+        "run", "system.toml", "--disk", "d.img", "--kill", "disk_driver@10", "--kill", "file_server@0.5",
+        "--seed", 7, "-s", "mine", "--", "good", "-l", "--", "/a b",
+    )  # fmt: skip
+    assert result.returncode == 0
+    request = json.loads((tmp_path / "request.json").read_text())
+    assert before < request.pop("started_ns") < time.monotonic_ns()
+    assert request == {
+        "system_file": str(system_file),
+        "program": "good",
+        "arguments": ["good", "-l", "--", "/a b"],
+        "disk": str(tmp_path / "d.img"),
+        "name": "mine",
+        "programs": 1,
+        "kill": [["disk_driver", 10.0], ["file_server", 0.5]],
+        "seed": 7,
+        "report": False,
+        "spares": True,
+        "limits": {},
+    }
+
+
+def test_output_passes_through(r3s3: Run, system_file: Path) -> None:
+    result = r3s3("run", system_file, "--", "output")
+    assert result.stdout == "bytes\udcff\n"
+    assert result.stderr == "complaint\n"
+
+
+def test_error_is_one_line(r3s3: Run, system_file: Path) -> None:
+    result = r3s3("run", system_file, "--", "error")
+    assert (result.stdout, result.stderr) == ("", f"r3s3: {system_file}: something is wrong; mend it\n")
+
+
+@pytest.mark.parametrize(("program", "how"), [("die", "signal 9"), ("leave", "status 0")])
+def test_hypervisor_dies(r3s3: Run, system_file: Path, program: str, how: str) -> None:
+    result = r3s3("run", system_file, "--", program)
+    message = f"r3s3: the hypervisor process died ({how}), and its system with it; run it again\n"
+    assert (result.returncode, result.stderr) == (125, message)
+
+
+def test_report(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
+    assert r3s3("run", system_file, "--seed", 5, "--report", "out.json", "--", "good=2").returncode == 2
+    assert json.loads((tmp_path / "out.json").read_text()) == REPORT | {"seed": 5}
+
+
+def test_report_without_room(r3s3: Run, system_file: Path) -> None:
+    result = r3s3("run", system_file, "--report", "/dev/full", "--", "good")
+    assert result.returncode == 125
+    assert result.stderr == (
+        "r3s3: /dev/full: the report was not written: No space left on device; "
+        "make room or choose another place\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run"], "the following arguments are required: FILE; see r3s3 run --help"),
+        (["run", "system.toml"], "no program given; write it after --, as in r3s3 run FILE -- ls /"),
+        (["run", "none.toml", "--", "ls"],
+         "none.toml: no such file; name a system file, for example images/default.toml"),
+        (["run", "system.toml", "--kill", "disk_driver", "--", "ls"],
+         "argument --kill: 'disk_driver' is not COMPONENT@KILLS_A_SECOND (for example disk_driver@10); "
+         "see r3s3 run --help"),
+        (["run", "system.toml", "--kill", "disk_driver@-1", "--", "ls"],
+         "argument --kill: 'disk_driver@-1' is not COMPONENT@KILLS_A_SECOND (for example disk_driver@10); "
+         "see r3s3 run --help"),
+        (["run", "system.toml", "--seed", "x", "--", "ls"],
+         "argument --seed: invalid int value: 'x'; see r3s3 run --help"),
+        (["run", "system.toml", "--fast", "--", "ls"], "unrecognized arguments: --fast; see r3s3 run --help"),
+        (["run", "system.toml", "--disk", "no.img", "--", "ls"],
+         "no.img: no such disk image; build one with: r3s3 image build DIR -o no.img"),
+        (["run", "system.toml", "--disk", "vhost-user:no.sock", "--", "ls"],
+         "no.sock: no such socket; start the vhost-user back-end first"),
+        (["run", "system.toml", "--report", "no/out.json", "--", "ls"],
+         "no/out.json: no folder no for the report; create it first"),
+        (["run", "system.toml", "--report", ".", "--", "ls"], ".: is a directory; name a file for the report"),
+        (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify'),
+        ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify"),
+    ],
+)  # fmt: skip
+def test_bad_input(r3s3: Run, system_file: Path, arguments: list[str], message: str) -> None:
+    result = r3s3(*arguments)
+    assert (result.returncode, result.stdout, result.stderr) == (125, "", f"r3s3: {message}\n")
+
+
+def test_help(r3s3: Run) -> None:
+    result = r3s3("--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    for command in ("run", "ps", "log", "kill", "policy", "doctor", "image", "verify"):
+        assert f"\n  {command} " in result.stdout
+        assert r3s3(command, "--help").returncode == 0
+
+
+def start(tmp_path: Path, system_file: Path, program: str) -> subprocess.Popen[bytes]:
+    """r3s3 running `program`, which does not end by itself."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.with_fake", "run", str(system_file), "--", program],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+    )
+    until(lambda: (tmp_path / "request.json.started").exists() or program != "wait")
+    until(lambda: bool(children(process.pid)))
+    return process
+
+
+def until(condition: object) -> None:
+    """Wait for `condition` to hold."""
+    assert callable(condition)
+    deadline = time.monotonic() + END_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def children(pid: int) -> list[int]:
+    """The child processes of `pid`."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def exists(pid: int) -> bool:
+    """Whether there is a process `pid` that is not a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_signal_stops_in_good_order(tmp_path: Path, system_file: Path, number: signal.Signals) -> None:
+    process = start(tmp_path, system_file, "wait")
+    process.send_signal(number)
+    _, complaint = process.communicate(timeout=END_SECONDS)
+    assert (process.returncode, complaint) == (128 + number, b"")
+    assert (tmp_path / "request.json.stopped").read_bytes() == b'{"stop": true}\n'
+
+
+def test_signal_stops_one_that_does_not_listen(tmp_path: Path, system_file: Path) -> None:
+    process = start(tmp_path, system_file, "deaf")
+    (hypervisor,) = children(process.pid)
+    until(lambda: (tmp_path / "request.json").exists())
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=END_SECONDS)
+    assert process.returncode == 130
+    assert not exists(hypervisor)
+
+
+def test_killed_command_line_leaves_nothing(tmp_path: Path, system_file: Path) -> None:
+    process = start(tmp_path, system_file, "wait")
+    (hypervisor,) = children(process.pid)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate(timeout=END_SECONDS)
+    until(lambda: not exists(hypervisor))
+    assert (tmp_path / "request.json.stopped").read_bytes() == b""  # the end of the stream told it

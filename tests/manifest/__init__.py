@@ -1,0 +1,1 @@
+"""Manifests and system files: what is refused, and what a good one compiles to."""

@@ -1,0 +1,309 @@
+"""One bad system file per error, its exact message; and the policy of a good one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hypervisor.abi import generated as abi
+from hypervisor.policy import Device, Policy
+from vmm import system
+from vmm.document import ConfigurationError, ManifestError, ProgramNotFoundError, SystemFileError
+
+FIXTURES = Path(__file__).parent / "fixtures"
+PROGRAMS = {  # those fixtures whose error needs a program, and how many of it
+    "program_is_component": ("reader", 1),
+    "too_many_clients": ("reader", 3),
+    "version_mismatch": ("reader", 1),
+}
+
+ERRORS: dict[str, tuple[type[ConfigurationError], str]] = {
+    "bad_name": (
+        SystemFileError,
+        'systems/bad_name.toml:2: system.name: "Bad-Name" is not a name; use lower-case letters, '
+        "digits and _, a letter first",
+    ),
+    "busy_supervisor": (
+        SystemFileError,
+        "systems/busy_supervisor.toml:5: system.supervisor: supervisor uses log, and would wait "
+        "for what it supervises; remove [uses] from parts/busy_supervisor.toml",
+    ),
+    "cycle": (
+        SystemFileError,
+        "systems/cycle.toml:10: routes: needs form a cycle: alpha -> beta -> alpha; remove one route",
+    ),
+    "device_for_nobody": (
+        SystemFileError,
+        'systems/device_for_nobody.toml:17: devices.disk1.component: no component "printer"; did '
+        'you mean "driver"?',
+    ),
+    "device_not_needed": (
+        SystemFileError,
+        "systems/device_not_needed.toml:17: devices.disk1.component: files has no [device.disk]; "
+        "there are no devices of files",
+    ),
+    "device_twice": (
+        SystemFileError,
+        "systems/device_twice.toml:17: devices.disk1.component: driver.disk has the device disk0 "
+        "already; remove one of the two",
+    ),
+    "duplicate_component": (
+        SystemFileError,
+        "systems/duplicate_component.toml:10: this key is given twice; remove one of the two",
+    ),
+    "missing_image": (
+        ManifestError,
+        'parts/imageless.toml:3: component.image: no file "images/missing.elf"; build the guests '
+        'with "make setup", or correct the name',
+    ),
+    "missing_key": (
+        SystemFileError,
+        'systems/missing_key.toml:1: system: "memory" is missing; add memory = "32 MiB"',
+    ),
+    "missing_manifest": (
+        ManifestError,
+        "parts/drivr.toml: No such file or directory; check the path",
+    ),
+    "missing_table": (
+        SystemFileError,
+        "systems/missing_table.toml: [system] is missing; add this table",
+    ),
+    "misspelt_required_key": (
+        SystemFileError,
+        'systems/misspelt_required_key.toml:3: system.memroy: unknown key; did you mean "memory"?',
+    ),
+    "name_too_long": (
+        SystemFileError,
+        "systems/name_too_long.toml:5: components.a_component_with_a_name_too_long: the name "
+        '"a_component_with_a_name_too_long" is too long; use at most 31 characters',
+    ),
+    "needs_itself": (
+        SystemFileError,
+        "systems/needs_itself.toml:8: routes: needs form a cycle: alpha -> alpha; remove one route",
+    ),
+    "no_device": (
+        SystemFileError,
+        "systems/no_device.toml:6: components.driver: no device for driver.disk; add one under [devices]",
+    ),
+    "no_route": (
+        SystemFileError,
+        'systems/no_route.toml:11: routes: no route for "files.blk", which files needs; add '
+        '"files.blk" = "server.interface"',
+    ),
+    "no_supervisor": (
+        SystemFileError,
+        'systems/no_supervisor.toml:5: system.supervisor: no component "supervisr"; known '
+        "components: driver, files",
+    ),
+    "operation_not_routed": (
+        SystemFileError,
+        'systems/operation_not_routed.toml:12: routes."files.blk": files.blk asks for operation '
+        '"read", which this route does not allow; allow it here, or change parts/files.toml:19',
+    ),
+    "operation_not_served": (
+        SystemFileError,
+        'systems/operation_not_served.toml:12: routes."files.blk": files.blk asks for operation '
+        '"write", which driver.blk does not serve; change parts/greedy.toml:17 or '
+        "parts/driver.toml:12",
+    ),
+    "operation_unknown": (
+        SystemFileError,
+        'systems/operation_unknown.toml:12: routes."files.blk": blk@1 has no operation "reed"; '
+        'did you mean "read"?',
+    ),
+    "program_folder": (
+        SystemFileError,
+        'systems/program_folder.toml:17: programs.folders: no folder "programms"; correct the '
+        "path; it is relative to this file",
+    ),
+    "program_is_component": (
+        SystemFileError,
+        'systems/program_is_component.toml:6: components.reader: "reader" is a program too; '
+        "rename the component",
+    ),
+    "protocol_mismatch": (
+        SystemFileError,
+        'systems/protocol_mismatch.toml:12: routes."files.blk": files.blk speaks blk@1, files.fs '
+        "speaks fs@1; route it to a server of the same protocol and version",
+    ),
+    "reserved_name": (
+        SystemFileError,
+        'systems/reserved_name.toml:5: components.program: the name "program" has a meaning of '
+        "its own; choose another name",
+    ),
+    "route_from_no_component": (
+        SystemFileError,
+        'systems/route_from_no_component.toml:13: routes."printer.blk": no component "printer"; '
+        'did you mean "driver"?',
+    ),
+    "route_from_no_interface": (
+        SystemFileError,
+        'systems/route_from_no_interface.toml:13: routes."files.net": files uses no interface '
+        '"net"; known interfaces it uses: blk',
+    ),
+    "route_to_no_component": (
+        SystemFileError,
+        'systems/route_to_no_component.toml:12: routes."files.blk": no component "drivr"; did '
+        'you mean "driver"?',
+    ),
+    "route_to_no_interface": (
+        SystemFileError,
+        'systems/route_to_no_interface.toml:12: routes."files.blk": driver serves no interface '
+        '"block"; did you mean "blk"?',
+    ),
+    "route_unquoted": (
+        SystemFileError,
+        'systems/route_unquoted.toml:11: routes.files: "files" is not an interface; write '
+        '"component.interface", in quotes',
+    ),
+    "route_without_interface": (
+        SystemFileError,
+        'systems/route_without_interface.toml:12: routes."files.blk": "driver" is not an '
+        'interface; write "component.interface", in quotes',
+    ),
+    "supervisor_of_nothing": (
+        SystemFileError,
+        "systems/supervisor_of_nothing.toml:5: system.supervisor: driver does not serve "
+        '"supervise"; name a component that does',
+    ),
+    "syntax": (
+        SystemFileError,
+        "systems/syntax.toml:5: TOML syntax: Expected ']' at the end of a table declaration; "
+        "correct this line",
+    ),
+    "too_many_clients": (
+        ManifestError,
+        "parts/files.toml:13: serves.fs.clients: 3 clients (reader, reader.2, reader.3), 2 "
+        "allowed; raise clients, or remove routes in systems/too_many_clients.toml",
+    ),
+    "too_much_memory": (
+        SystemFileError,
+        "systems/too_much_memory.toml:3: system.memory: the components need 29 MiB, 16 MiB "
+        "allowed; raise the limit, or lower memory and spares in the manifests",
+    ),
+    "two_routes": (
+        SystemFileError,
+        "systems/two_routes.toml:13: this key is given twice; remove one of the two",
+    ),
+    "unknown_key": (
+        SystemFileError,
+        'systems/unknown_key.toml:5: system.memroy: unknown key; did you mean "memory"?',
+    ),
+    "version_mismatch": (
+        SystemFileError,
+        'systems/version_mismatch.toml:9: routes."program.fs": reader.fs speaks fs@1, newer.fs '
+        "speaks fs@2; route it to a server of the same protocol and version",
+    ),
+    "wrong_type": (
+        SystemFileError,
+        "systems/wrong_type.toml:3: system.memory: a whole number where a string is needed; "
+        'write memory = "32 MiB"',
+    ),
+}
+
+
+def compile_fixture(name: str, program: str | None = None, programs: int = 1) -> Policy:
+    file = FIXTURES / "systems" / f"{name}.toml"
+    return system.compile(file, program, programs, protocols=FIXTURES / "protocols")
+
+
+@pytest.mark.parametrize("name", ERRORS)
+def test_error(name: str) -> None:
+    kind, message = ERRORS[name]
+    with pytest.raises(kind) as caught:
+        compile_fixture(name, *PROGRAMS.get(name, (None, 1)))
+    assert str(caught.value).replace(f"{FIXTURES}/", "") == message
+    assert caught.value.status == 125
+
+
+def test_every_fixture_has_its_error() -> None:
+    assert {file.stem for file in (FIXTURES / "systems").glob("*.toml")} == set(ERRORS) | {"good"}
+
+
+def test_program_not_found() -> None:
+    with pytest.raises(ProgramNotFoundError) as caught:
+        compile_fixture("good", "readr")
+    assert str(caught.value) == (
+        f'{FIXTURES}/systems/good.toml: no program "readr" in this system; did you mean "reader"?'
+    )
+    assert caught.value.status == 127
+
+
+def test_too_many_programs() -> None:
+    with pytest.raises(SystemFileError, match=r"good\.toml: 65 instances; use 1 to 64$"):
+        compile_fixture("good", "reader", 65)
+
+
+def test_program_without_route() -> None:
+    with pytest.raises(SystemFileError) as caught:
+        compile_fixture("good", "writer")
+    assert str(caught.value) == (
+        f'{FIXTURES}/systems/good.toml:15: routes: no route for "program.log", which writer needs; '
+        'add "program.log" = "server.interface"'
+    )
+
+
+def test_channels_of_one_component(tmp_path: Path) -> None:
+    """A limit that only many components together can break."""
+    names = [f"relay{number}" for number in range(abi.CHANNELS + 1)]
+    text = '[system]\nname = "crowd"\nmemory = "8 GiB"\n'
+    text += f'images = "{FIXTURES}/images"\n[components.console]\nmanifest = "console.toml"\n'
+    for name in names:
+        text += f'[components.{name}]\nmanifest = "{FIXTURES}/parts/relay.toml"\n'
+    text += "[routes]\n" + "".join(
+        f'"{name}.next" = "console.log{number % 2}"\n' for number, name in enumerate(names)
+    )
+    (tmp_path / "system.toml").write_text(text)
+    console = (FIXTURES / "parts" / "console.toml").read_text().replace("clients = 16", "clients = 64")
+    body = console[console.index("[serves.log]") :]
+    twice = "\n".join(body.replace("serves.log", f"serves.log{number}") for number in range(2))
+    (tmp_path / "console.toml").write_text(console.replace(body, twice))
+    with pytest.raises(SystemFileError) as caught:
+        system.compile(tmp_path / "system.toml", protocols=FIXTURES / "protocols")
+    assert str(caught.value) == (
+        f"{tmp_path}/system.toml:5: components.console: 65 channels; use at most 64 for one component"
+    )
+
+
+def test_good_policy() -> None:
+    policy = compile_fixture("good", "reader")
+    assert [each.name for each in policy.components] == ["supervisor", "driver", "files", "reader"]
+    assert [each.index for each in policy.components] == [0, 1, 2, 3]
+    assert [each.is_program for each in policy.components] == [False, False, False, True]
+    assert policy.trust.supervisor == "supervisor"
+    ends = [(each.client, each.client_interface, each.server) for each in policy.channels]
+    assert ends == [
+        ("hypervisor", "supervise", "supervisor"),
+        ("files", "blk", "driver"),
+        ("reader", "fs", "files"),
+    ]
+    assert [each.index for each in policy.channels] == [0, 1, 2]
+    assert policy.devices == (Device("disk0", "driver", "disk", "virtio-blk", 1, 128, "blk", True),)
+    assert policy.component("driver").image == str(FIXTURES / "images" / "driver.elf")
+
+
+def test_authority_is_what_the_client_asked_for() -> None:
+    """Less than the server serves, never more; and a program is never restarted."""
+    policy = compile_fixture("good", "reader")
+    blk, fs = policy.channels[1:]
+    assert blk.operations == 0b110  # info and read: not flush, which the driver would serve
+    assert fs.operations == 0b1110  # open, close, read
+    assert fs.parameter == b"/usr/share"
+    assert fs.on_restart == abi.ON_RESTART_FAIL
+    assert policy.component("reader").restart.policy == "never"
+    assert policy.component("reader").restart.spares == 0
+    allowed = {abi.HYPERCALL_READY, abi.HYPERCALL_WAIT, abi.HYPERCALL_RECONNECT}
+    assert policy.component("driver").hypercalls == allowed
+
+
+def test_instances_of_a_program() -> None:
+    policy = compile_fixture("good", "reader", 2)
+    assert [each.name for each in policy.components if each.is_program] == ["reader", "reader.2"]
+    assert [each.client for each in policy.channels if each.server == "files"] == ["reader", "reader.2"]
+
+
+def test_without_program() -> None:
+    policy = compile_fixture("good")
+    assert not any(each.is_program for each in policy.components)
+    assert len(policy.channels) == 2

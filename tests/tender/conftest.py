@@ -1,0 +1,26 @@
+"""A zygote for each test module, and tenders that end with their test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.tender.system import System
+
+
+@pytest.fixture(scope="module")
+def zygote() -> Iterator[System]:
+    """One zygote for all tests of a module."""
+    system = System()
+    yield system
+    system.close()
+
+
+@pytest.fixture
+def system(zygote: System) -> Iterator[System]:
+    """The module's zygote; guests made through it end with the test."""
+    yield zygote
+    for guest in zygote.guests:
+        guest.close()
+    zygote.guests.clear()

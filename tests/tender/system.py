@@ -1,0 +1,255 @@
+"""A hypervisor of a few lines for tests of the tender: one zygote, tenders with guests assembled here."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import mmap
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from hypervisor import wire
+from hypervisor.abi import generated as abi
+from vmm.tender import loader, zygote
+
+ROOT = Path(__file__).parents[2]
+WORK = ROOT / "build" / "tests" / "tender"
+MEMORY = 8 << 20
+EVERY_CALL = tuple(abi.HYPERCALL_NAMES)
+STATS = (
+    "exits calls waits doorbells signals faults wakes first_ns thread timeouts state state_ns".split()  # noqa: SIM905
+)
+
+PRELUDE = f"""
+.set CALL, {abi.HYPERCALL_PAGE:#x}
+.set BELL, {abi.DOORBELL_PAGE:#x}
+.set RW, {abi.RW_WINDOW:#x}
+.set RO, {abi.RO_WINDOW:#x}
+.set INFO, {abi.INFO:#x}
+.macro hypercall number
+    mov $\\number, %eax
+    mov %eax, CALL
+.endm
+.text
+.globl _start
+_start:
+"""
+
+
+@lru_cache(maxsize=None)
+def assemble(source: str, *flags: str) -> bytes:
+    """An ELF image of AT&T assembly; `_start` is at its beginning, r/o and r/w data may follow."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    base = WORK / f"guest{abs(hash((source, flags)))}-{os.getpid()}"
+    base.with_suffix(".S").write_text(PRELUDE + source + "\n")
+    command = ["gcc", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"]
+    command += ["-Wl,-z,noexecstack", "-Wl,-Ttext-segment=0x200000", *flags]
+    try:
+        subprocess.run([*command, "-o", str(base), str(base) + ".S"], check=True, capture_output=True)
+        return base.read_bytes()
+    finally:
+        base.unlink(missing_ok=True)
+        base.with_suffix(".S").unlink(missing_ok=True)
+
+
+def memory_object(size: int) -> int:
+    """A sealed memfd."""
+    fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(fd, size)
+    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    return fd
+
+
+def read_only(fd: int) -> int:
+    """The same memory, never to be mapped writable."""
+    return os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+class Fault:
+    """A FAULT record, decoded."""
+
+    def __init__(self, message: wire.Message) -> None:
+        self.kind, self.vector, self.error_code, self.address, self.rip, self.rsp = message.args
+        body = json.loads(message.body)
+        self.registers: dict[str, int] = body["registers"]
+        self.message: str = body["message"]
+
+    def __repr__(self) -> str:
+        return f"{abi.FAULT_NAMES[self.kind]} {self.vector} {self.error_code:#x} {self.address:#x} {self.message!r}"
+
+
+class Guest:
+    """One tender as the hypervisor sees it."""
+
+    def __init__(self, system: System, image: bytes, **options: Any) -> None:
+        self.memory = options.get("memory", MEMORY)
+        template = loader.prepare("guest", image, self.memory)
+        self.template = template
+        self.ram_fd = memory_object(self.memory)
+        stats = memory_object(abi.PAGE_SIZE)
+        telemetry = memory_object(abi.PAGE_SIZE)
+        self.ram = mmap.mmap(self.ram_fd, self.memory)
+        self._stats = mmap.mmap(stats, abi.PAGE_SIZE)
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(10)
+        body = {
+            "name": "guest",
+            "memory": self.memory,
+            "memory_kind": options.get("kind", "shared"),
+            "segments": [each._asdict() for each in template.segments],
+            "entry": template.entry,
+            "heap_base": template.heap_base,
+            "heap_size": template.heap_size,
+            "allow": list(options.get("allow", EVERY_CALL)),
+            "limits": {},
+        }
+        body |= options.get("body", {})
+        fds = [theirs.fileno(), self.ram_fd, template.fd, telemetry, stats]
+        self.pid, self.pidfd = system.spawn(wire.Kind.SPAWN_TENDER, body, fds)
+        for fd in (template.fd, telemetry, stats):
+            os.close(fd)
+        theirs.close()
+        self._sequence = 0
+
+    def stat(self, name: str) -> int:
+        """A word of the statistics page."""
+        value: int = struct.unpack_from("<Q", self._stats, 8 * STATS.index(name))[0]
+        return value
+
+    def word(self, address: int) -> int:
+        """A u64 of the guest's RAM."""
+        value: int = struct.unpack_from("<Q", self.ram, address)[0]
+        return value
+
+    def send_apply(self, steps: Sequence[tuple[int, ...]], fds: Sequence[int] = (), info: bytes = b"") -> int:
+        """Send APPLY; a step is (operation, descriptor index, a, b, c)."""
+        self._sequence += 1
+        body = b"".join(wire.OPERATION.pack(*step) for step in steps) + info
+        wire.send(self.sock, wire.Kind.APPLY, self._sequence, (len(steps),), body, fds)
+        return self._sequence
+
+    def apply(self, *steps: tuple[int, ...], fds: Sequence[int] = (), info: bytes = b"") -> tuple[int, int]:
+        """APPLY and its answer: (errno, index of the failing step)."""
+        sequence = self.send_apply(steps, fds, info)
+        message = self.receive(wire.Kind.ACK)
+        assert message.sequence == sequence
+        return message.args[0], message.args[1]
+
+    def run(self) -> None:
+        """Let it run."""
+        assert self.apply((wire.Operation.RUN, 0, 0, 0, 0)) == (0, 0)
+
+    def receive(self, kind: int) -> wire.Message:
+        """The next record, which must be of `kind`."""
+        message = wire.receive(self.sock)
+        assert message is not None, "the tender has gone"
+        assert message.kind == kind, (message.kind, message.args, message.body)
+        return message
+
+    def fault(self) -> Fault:
+        """The next record, a FAULT."""
+        return Fault(self.receive(wire.Kind.FAULT))
+
+    def hypercall(self) -> wire.Message:
+        """The next record, a HYPERCALL."""
+        return self.receive(wire.Kind.HYPERCALL)
+
+    def result(self, rax: int = 0, rdx: int = 0, steps: Sequence[tuple[int, ...]] = (), **more: Any) -> None:
+        """Answer a hypercall."""
+        body = b"".join(wire.OPERATION.pack(*step) for step in steps) + more.get("tail", b"")
+        args = (rax & (1 << 64) - 1, rdx, len(steps))
+        wire.send(self.sock, wire.Kind.RESULT, 0, args, body, more.get("fds", ()))
+
+    def stop(self) -> dict[str, int]:
+        """STOP; the registers."""
+        wire.send(self.sock, wire.Kind.STOP, 77)
+        message = self.receive(wire.Kind.STOPPED)
+        assert message.sequence == 77
+        registers: dict[str, int] = json.loads(message.body)
+        return registers
+
+    def ended(self, timeout: float = 5) -> bool:
+        """Whether the process has ended, now or within the time (s)."""
+        return bool(select.select([self.pidfd], [], [], timeout)[0])
+
+    def close(self) -> None:
+        """End it."""
+        try:
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        assert self.ended()
+        self.sock.close()
+        os.close(self.pidfd)
+        os.close(self.ram_fd)
+
+
+class System:
+    """A zygote and what it forked."""
+
+    def __init__(self) -> None:
+        self.sock, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.sock.settimeout(10)
+        self.pid = os.fork()
+        if self.pid == 0:
+            self.sock.close()
+            zygote.main(theirs)
+        theirs.close()
+        self.guests: list[Guest] = []
+        self.exits: dict[int, int] = {}
+        self._sequence = 0
+
+    def spawn(self, kind: int, body: dict[str, Any], fds: Sequence[int]) -> tuple[int, int]:
+        """Spawn something; (pid, pidfd)."""
+        self._sequence += 1
+        wire.send(self.sock, kind, self._sequence, body=json.dumps(body).encode(), fds=fds)
+        message = self.receive(wire.Kind.SPAWNED)
+        assert message.sequence == self._sequence
+        if not message.args[0]:
+            raise RuntimeError(message.body.decode())
+        return message.args[0], message.fds[0]
+
+    def receive(self, kind: int) -> wire.Message:
+        """The next record of `kind`; exits of children are noted on the way."""
+        while True:
+            message = wire.receive(self.sock)
+            assert message is not None, "the zygote has gone"
+            if message.kind == wire.Kind.CHILD_EXIT:
+                self.exits[message.args[0]] = message.args[1]
+            if message.kind == kind:
+                return message
+
+    def guest(self, source: str, **options: Any) -> Guest:
+        """A tender for an assembled guest, not yet running."""
+        guest = Guest(self, assemble(source), **options)
+        self.guests.append(guest)
+        return guest
+
+    def exit_status(self, pid: int) -> int:
+        """The wait status the zygote reports."""
+        while pid not in self.exits:
+            self.receive(wire.Kind.CHILD_EXIT)
+        return self.exits[pid]
+
+    def close(self) -> None:
+        """End everything."""
+        for guest in self.guests:
+            guest.close()
+        self.sock.close()
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline:
+            if os.waitpid(self.pid, os.WNOHANG)[0]:
+                return
+            time.sleep(0.002)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+        raise AssertionError("the zygote did not end with its socket")

@@ -1,0 +1,115 @@
+"""What happened to a guest, as a value: events of the vCPU loop turned into fault records.
+
+The vCPU is out of the guest for good while these run; only `_find_missing` enters it once more, for at most
+one instruction.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+from hypervisor.abi import generated as abi
+from vmm.tender import trap_page
+from vmm.tender._vcpu import lib
+from vmm.tender.kvm import VirtualMachine
+
+_WRITE, _FETCH = 0x2, 0x10  # page fault error code
+
+
+class Fault(NamedTuple):
+    """Why a VM stopped. `kind` is one of FAULT_*; `registers` are those of the faulting instruction."""
+
+    kind: int
+    message: str
+    registers: dict[str, int]
+    vector: int = 0
+    error_code: int = 0
+    address: int = 0
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The arguments of a FAULT record."""
+        rip, rsp = self.registers.get("rip", 0), self.registers.get("rsp", 0)
+        return self.kind, self.vector, self.error_code, self.address, rip, rsp
+
+
+def in_window(address: int) -> bool:
+    """Whether a guest address lies in one of the windows."""
+    return (
+        abi.RW_WINDOW <= address < abi.RW_WINDOW + abi.RW_WINDOW_SIZE
+        or abi.RO_WINDOW <= address < abi.RO_WINDOW + abi.RO_WINDOW_SIZE
+    )
+
+
+def examine(vm: VirtualMachine, event: int, ram: memoryview) -> Fault:
+    """The fault behind an event of `vcpu_run` other than a hypercall or a stop."""
+    vcpu = vm.vcpu
+    registers = vm.registers()
+    if event == lib.EVENT_EXCEPTION:
+        return _exception(vm, vcpu.detail, ram)
+    if event == lib.EVENT_MISSING:
+        return _find_missing(vm, ram)
+    if event == lib.EVENT_ADDRESS:
+        return _address(vcpu.address, bool(vcpu.detail), registers)
+    if event == lib.EVENT_DOORBELL:
+        message = f"rang doorbell {vcpu.detail}, which it does not have"
+        return Fault(abi.FAULT_DOORBELL, message, registers, address=vcpu.address)
+    if event == lib.EVENT_SHUTDOWN:
+        return Fault(abi.FAULT_TRIPLE_FAULT, "triple fault", registers)
+    what = f"KVM exit {vcpu.detail}, suberror {vcpu.address}, errno {vcpu.error}"
+    return Fault(abi.FAULT_INTERNAL, f"KVM cannot run this VM: {what}", registers)
+
+
+def _address(address: int, store: bool, registers: dict[str, int]) -> Fault:
+    verb = "store to" if store else "load from"
+    if in_window(address):
+        message = f"{verb} {address:#x} in a window where that is not granted"
+        return Fault(abi.FAULT_WINDOW, message, registers, error_code=_WRITE * store, address=address)
+    message = f"{verb} {address:#x}, where nothing of that kind is"
+    return Fault(abi.FAULT_PHYSICAL, message, registers, error_code=_WRITE * store, address=address)
+
+
+def _exception(vm: VirtualMachine, vector: int, ram: memoryview) -> Fault:
+    registers = vm.registers()
+    frame = trap_page.read_frame(ram, registers["rsp"], vector)
+    if frame is None:
+        return Fault(abi.FAULT_INTERNAL, f"trap {vector} without a frame", registers, vector)
+    registers |= {"rip": frame.rip, "rsp": frame.rsp, "rflags": frame.rflags, "cs": frame.cs, "ss": frame.ss}
+    message, address = trap_page.vector_name(vector), 0
+    if vector == trap_page.PAGE_FAULT:
+        address = vm.sregs().cr2
+        verb = "write to" if frame.error_code & _WRITE else "read of"
+        if frame.error_code & _FETCH:
+            verb = "execution of"
+        message = f"{verb} {address:#x}, which {'forbids it' if frame.error_code & 1 else 'is not mapped'}"
+    return Fault(abi.FAULT_EXCEPTION, message, registers, vector, frame.error_code, address)
+
+
+def _find_missing(vm: VirtualMachine, ram: memoryview) -> Fault:
+    """KVM_RUN failed with EFAULT and does not say where: make the same instruction say it.
+
+    The windows leave the guest's page tables and, so that KVM forgets what it cached of those, the VM; then
+    the instruction runs again, alone (trap flag). If it wanted a window it now takes an ordinary page fault.
+    """
+    registers = vm.registers()
+    _unmap_windows(ram)
+    vm.delete_windows()
+    event, vcpu = lib.vcpu_step(vm.vcpu), vm.vcpu
+    if event == lib.EVENT_EXCEPTION and vcpu.detail == trap_page.PAGE_FAULT:
+        trap = _exception(vm, trap_page.PAGE_FAULT, ram)
+        if in_window(trap.address):
+            store = bool(trap.error_code & _WRITE)
+            return _address(trap.address, store, registers)._replace(error_code=trap.error_code)
+    if event == lib.EVENT_ADDRESS and in_window(vcpu.address):
+        return _address(vcpu.address, bool(vcpu.detail), registers)
+    return Fault(abi.FAULT_MEMORY, "the host has no memory for this VM's RAM", registers)
+
+
+def _unmap_windows(ram: memoryview) -> None:
+    """Clear the page directory entries of both windows. Reads the tables, which the guest cannot reach."""
+    for start, size in ((abi.RW_WINDOW, abi.RW_WINDOW_SIZE), (abi.RO_WINDOW, abi.RO_WINDOW_SIZE)):
+        pointers = struct.unpack_from("<Q", ram, abi.PAGE_TABLES)[0] & ~0xFFF
+        directory = struct.unpack_from("<Q", ram, pointers + 8 * (start >> 30))[0] & ~0xFFF
+        first, count = start >> 21 & 511, size >> 21
+        ram[directory + 8 * first : directory + 8 * (first + count)] = bytes(8 * count)

@@ -1,0 +1,64 @@
+"""What a tender builds its VM from: the parsed SPAWN_TENDER body, with everything computed that can be.
+
+The zygote makes plans, so that spares of one component share the work.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+
+from hypervisor.abi import generated as abi
+from vmm.tender import page_tables, trap_page
+from vmm.tender.page_tables import Mapping, Segment
+
+
+class PlanError(Exception):
+    """A SPAWN_TENDER body that no correct hypervisor sends."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One VM to be built. `pages` are contents by guest-physical address, besides the segments."""
+
+    name: str
+    memory: int
+    private: bool  # copy-on-write memory of the tender's own, which a fork shares
+    segments: tuple[Segment, ...]
+    entry: int
+    allowed: int  # bit n: hypercall n
+    mappings: tuple[Mapping, ...]
+    pages: dict[int, bytes]
+
+
+@lru_cache(maxsize=64)
+def parse(body: bytes) -> Plan:
+    """The plan for a SPAWN_TENDER body; PlanError where it makes no sense."""
+    try:
+        data = json.loads(body)
+        memory = int(data["memory"])
+        kind = data["memory_kind"]
+        segments = tuple(
+            Segment(*(int(each[key]) for key in ("address", "offset", "file_size", "memory_size", "flags")))
+            for each in data["segments"]
+        )
+        heap = Mapping(int(data["heap_base"]), int(data["heap_base"]) + int(data["heap_size"]), writable=True)
+        allowed = sum(1 << int(number) for number in set(data["allow"]))
+        name, entry = str(data["name"]), int(data["entry"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise PlanError(f"malformed: {error!r}") from error
+    if kind not in ("shared", "private"):
+        raise PlanError(f"{name}: memory kind {kind!r}")
+    if memory % abi.PAGE_SIZE or not abi.IMAGE_BASE + abi.STACK_SIZE < memory <= abi.VM_MEMORY_MAX:
+        raise PlanError(f"{name}: {memory} bytes of memory")
+    for segment in segments:
+        inside = segment.address >= abi.IMAGE_BASE and segment.address + segment.memory_size <= memory
+        if not inside or segment.file_size > segment.memory_size or segment.flags & 3 == 3:
+            raise PlanError(f"{name}: segment at {segment.address:#x}")
+    mappings = page_tables.component_mappings(segments, heap, memory)
+    try:
+        pages = page_tables.build(mappings) | trap_page.build()
+    except ValueError as error:
+        raise PlanError(f"{name}: {error}") from error
+    return Plan(name, memory, kind == "private", segments, entry, allowed, tuple(mappings), pages)
