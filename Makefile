@@ -2,7 +2,8 @@
 #
 #   make run [DIR=/usr/bin] [KILL=10]   verify every file of DIR through the system while its disk driver is
 #                                       killed KILL times a second
-#   make test [TESTS=tests/unit]        everything that proves it
+#   make test [TESTS=tests/style]       everything that proves it: ruff, mypy, layers, trusted lines and the
+#                                       Rust tests on the host are tests too (tests/style)
 #   make setup                          packages, .venv, generated files checked, native modules, guests
 #   make bench, make bench-quick        the measured figures, into build/bench.json
 #   make generate                       writes what is generated from abi.toml and the protocols' TOML
@@ -38,12 +39,7 @@ run: setup
 	@.venv/bin/r3s3 verify "$(DIR)" --kill disk_driver@$(KILL)
 
 test: setup
-	$(PYTHON) -m ruff check .
-	$(PYTHON) -m mypy
-	$(PYTHON) -m ci.layers
-	$(PYTHON) -m ci.trusted_lines
-	$(PYTHON) -m images.guests --host-tests
-	$(PYTHON) -m pytest --junit-xml=build/tests.xml $(TESTS)
+	@$(PYTHON) -m pytest --junit-xml=build/tests.xml $(TESTS)
 
 bench: setup
 	@ci/setup bench

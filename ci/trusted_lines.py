@@ -2,8 +2,8 @@
 
 The trusted base is every module of ours that a hypervisor process, the zygote or a tender loads. A fresh
 Python imports their entry points and tells which modules of this repository it then has; imports that
-are only reached inside functions are followed too, except into OUTSIDE. Native modules count with their
-builder (it holds declarations, often code) and the C and assembler files beside it.
+are only reached inside functions are followed too, except into OUTSIDE. A native module counts with the C
+and assembler files beside its builder, or with the builder where there are none because it holds the code.
 
 Counted are lines with code: no blank lines, no comments, no docstrings. A string that is not a docstring is
 code. The C header generated from the ABI is not counted, the Python module generated from it is.
@@ -53,9 +53,9 @@ def count() -> dict[str, int]:
         if (source := module_file(module)) is not None:
             files.add(source)
         elif (builder := native_builder(module)) is not None:
-            files.add(builder)
             beside = (path for path in builder.parent.iterdir() if path.suffix in NATIVE_SUFFIXES)
-            files.update(path for path in beside if not path.name.startswith("_"))
+            sources = {path for path in beside if not path.name.startswith("_")}
+            files |= sources or {builder}
     counted = {path: python_lines(path) if path.suffix == ".py" else c_lines(path) for path in files}
     return {str(path.relative_to(REPOSITORY)): lines for path, lines in sorted(counted.items())}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -45,6 +46,7 @@ class Connection:
         self.server_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.gone = False
         self.complaints = 0
+        self.complained_ns = 0
         self.died_ns = 0  # when the epoch before this one ended
         self._next = self._make()
         self.rings, self.pool = self._next
@@ -73,7 +75,7 @@ class Connection:
 
     def signal(self, role: int) -> None:
         """Wake the end with `role`."""
-        os.eventfd_write(self.client_wake if role == abi.ROLE_CLIENT else self.server_wake, 1)
+        _ring(self.client_wake if role == abi.ROLE_CLIENT else self.server_wake)
 
     def pending(self) -> tuple[int, int]:
         """As seen from outside: (requests published but neither answered nor parked, progress counter)."""
@@ -83,6 +85,12 @@ class Connection:
         consumed = self.rings.read_u32(abi.CHANNEL_REQUEST_HEAD)
         waiting = ((published - answered) & _U32) - parked
         return (max(0, waiting) if waiting <= self.policy.slots else 0, consumed + answered)
+
+
+def _ring(eventfd: int) -> None:
+    """Signal; a counter that a tender has filled to the brim is as good as signalled."""
+    with contextlib.suppress(BlockingIOError):
+        os.eventfd_write(eventfd, 1)
 
 
 class Reply(NamedTuple):
@@ -97,6 +105,7 @@ class _Pending(NamedTuple):
     args: bytes
     data: bytes
     callback: Callable[[Reply], None]
+    since_ns: int
 
 
 class HostClient:
@@ -118,13 +127,15 @@ class HostClient:
 
     def submit(self, op: int, args: bytes, callback: Callable[[Reply], None], data: bytes = b"") -> None:
         """Send a request; `callback` gets the reply, perhaps of a later epoch."""
-        self._queue.append(_Pending(op, args, data, callback))
+        if len(data) > (room := self.connection.policy.slot_data):
+            raise ValueError(f"{len(data)} bytes of input; a data buffer has {room}")
+        self._queue.append(_Pending(op, args, data, callback, time.monotonic_ns()))
         self._pump()
 
     @property
-    def idle(self) -> bool:
-        """True when nothing is unanswered."""
-        return not self._unanswered and not self._queue
+    def oldest_ns(self) -> int | None:
+        """When the oldest request that is still unanswered was made; None if there is none."""
+        return min((each.since_ns for each in (*self._unanswered.values(), *self._queue)), default=None)
 
     def _pump(self) -> None:
         rings = self.connection.rings.map
@@ -144,7 +155,7 @@ class HostClient:
             self._tail = (self._tail + 1) & _U32
             self._store(abi.CHANNEL_REQUEST_TAIL, self._tail)
             self._unanswered[tag] = pending
-        os.eventfd_write(self.connection.server_wake, 1)
+        _ring(self.connection.server_wake)
 
     def _store(self, offset: int, value: int) -> None:
         self.connection.rings.map[offset : offset + 4] = (value & _U32).to_bytes(4, "little")
@@ -164,7 +175,7 @@ class HostClient:
                 pending.callback(reply)
         self._sleep()
         if self.connection.rings.read_u32(abi.CHANNEL_REPLY_TAIL) != self._head:
-            os.eventfd_write(self.connection.client_wake, 1)  # one came between: look again
+            _ring(self.connection.client_wake)  # one came between: look again
         if self._queue:
             self._pump()
 

@@ -14,8 +14,12 @@ from hypervisor.instances import Instance, Lifecycle, Step
 from hypervisor.memory import MemoryObject
 from hypervisor.placement import End, InfoPages, Placement
 from hypervisor.policy import Component
+from hypervisor.throttle import Throttle
 
+CHATTER_PER_S = 250  # hypercalls that cost their caller nothing (log, complain), after a burst
+CHATTER_BURST = 500
 _STATUS = struct.Struct("<II")
+_IN_USE = (abi.CHANNEL_STATE_OPEN, abi.CHANNEL_STATE_REOPEN)
 _COUNTED = ("exits", "hypercalls", "waits", "doorbells", "signals", "wakeups")
 
 
@@ -37,11 +41,11 @@ class LiveComponent:
         self.info = info
         self.device = device
         self.connections = [(end, connections[end.channel.index]) for end in placement.ends]
-        self.status = MemoryObject("r3s3:status", abi.PAGE_SIZE)
+        self.status = MemoryObject("r3s3:status", abi.PAGE_SIZE, sole_writer=True)
         self.states = [MemoryObject(f"r3s3:state:{state.name}", state.size) for state in policy.states]
         self.arguments: MemoryObject | None = None
         if arguments:
-            self.arguments = MemoryObject("r3s3:arguments", len(arguments))
+            self.arguments = MemoryObject("r3s3:arguments", len(arguments), sole_writer=True)
             self.arguments.map[: len(arguments)] = arguments
         self.grant_objects: list[MemoryObject] = []
         self.instance: Instance | None = None
@@ -51,6 +55,9 @@ class LiveComponent:
         self.recoveries = 0
         self.gave_up = False
         self.exit_status: int | None = None  # of a program that has ended
+        self.hasty = 0  # deaths in a row soon after the start
+        self.spare_failures = 0  # since a spare was last adopted
+        self.chatter = Throttle(CHATTER_PER_S, CHATTER_BURST)
         self.totals: Counter[str] = Counter()  # counters of instances that have ended
         self.progress_seen = -1
         self.cpu_at_progress_ns = 0
@@ -150,10 +157,10 @@ class LiveComponent:
         return instance if instance and instance.state is Lifecycle.RUNNING else None
 
     def pending(self) -> tuple[int, int]:
-        """(unparked requests waiting for this server, progress counter), summed over its channels."""
+        """(unparked requests waiting for this server, progress counter), summed over its live channels."""
         waiting = progress = 0
         for end, connection in self.connections:
-            if end.role == abi.ROLE_SERVER:
+            if end.role == abi.ROLE_SERVER and self.state_of(end) in _IN_USE:
                 one, two = connection.pending()
                 waiting, progress = waiting + one, progress + two
         return waiting, progress

@@ -6,16 +6,19 @@ A UNIX stream socket (mode 0600), newline-delimited JSON in the manner of QMP:
     <- {"return": [...], "id": 1}       or  {"error": {"class": "...", "desc": "..."}, "id": 1}
 
 Commands: `ps`; `log` {"since": n}; `kill` {"component": name}; `policy`; `report`. Clients are hostile: a
-line is at most LINE_MAX bytes, a client that does not read loses its connection, and nothing that any of them
-sends can stop the system.
+line is at most LINE_MAX bytes, each has one answer on its way at a time and is not read meanwhile, one that
+does not take its answer loses its place when another client wants it, and the event loop waits for none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import select
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
 LINE_MAX = 64 * 1024
 CLIENTS_MAX = 16
+STALLED_S = 2.0
 
 
 def runtime_directory() -> Path:
@@ -49,6 +53,16 @@ class ControlError(Exception):
         self.kind = kind
 
 
+class _Client:
+    """One connection: lines not answered yet, the rest of the answer under way, and when it last took any."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.lines = b""
+        self.answer = b""
+        self.since = 0.0
+
+
 class ControlSocket:
     """Listens at `path` until closed."""
 
@@ -56,8 +70,11 @@ class ControlSocket:
         self._system = system
         self._report = report
         self.path = path
-        self._clients: dict[socket.socket, bytes] = {}
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._clients: list[_Client] = []
+        folder = os.path.dirname(path) or "."
+        if os.stat(folder).st_uid not in (0, os.geteuid()):
+            raise PermissionError(errno.EPERM, "the folder belongs to another user", folder)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         mask = os.umask(0o177)
         try:
             self._listener.bind(path)
@@ -67,40 +84,59 @@ class ControlSocket:
         system.loop.add_reader(self._listener.fileno(), self._accept)
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
-        if len(self._clients) >= CLIENTS_MAX:
-            client.close()
-            return
-        client.setblocking(False)
-        self._clients[client] = b""
-        self._system.loop.add_reader(client.fileno(), lambda: self._read(client))
-
-    def _drop(self, client: socket.socket) -> None:
-        self._system.loop.remove_reader(client.fileno())
-        self._clients.pop(client, None)
-        client.close()
-
-    def _read(self, client: socket.socket) -> None:
         try:
-            data = client.recv(LINE_MAX)
+            sock, _ = self._listener.accept()
+        except OSError:  # it has gone again, or there is no descriptor for it
+            return
+        now = time.monotonic()
+        if len(self._clients) >= CLIENTS_MAX:
+            for each in [c for c in self._clients if c.answer and now - c.since > STALLED_S]:
+                self._drop(each)
+        if len(self._clients) >= CLIENTS_MAX:
+            sock.close()
+            return
+        sock.setblocking(False)
+        client = _Client(sock)
+        self._clients.append(client)
+        self._system.loop.add_reader(sock.fileno(), lambda: self._read(client))
+
+    def _drop(self, client: _Client) -> None:
+        self._system.loop.remove_reader(client.sock.fileno())
+        self._clients.remove(client)
+        client.sock.close()
+
+    def _read(self, client: _Client) -> None:
+        try:
+            data = client.sock.recv(LINE_MAX)
+        except BlockingIOError:
+            return
         except OSError:
             data = b""
-        buffered = self._clients[client] + data
-        *lines, rest = buffered.split(b"\n")
-        if not data or len(rest) > LINE_MAX:
+        client.lines += data
+        if not data or (b"\n" not in client.lines and len(client.lines) > LINE_MAX):
+            self._drop(client)
+        elif b"\n" in client.lines:
+            loop = self._system.loop
+            loop.remove_reader(client.sock.fileno())
+            loop.add_reader(client.sock.fileno(), lambda: self._write(client), select.EPOLLOUT)
+
+    def _write(self, client: _Client) -> None:
+        """Answer one line each time the client can be written to; read on when there is none."""
+        if not client.answer:
+            line, client.lines = client.lines.split(b"\n", 1)
+            client.answer = json.dumps(self._answer(line)).encode() + b"\n"
+        try:
+            client.answer = client.answer[client.sock.send(client.answer) :]
+            client.since = time.monotonic()
+        except BlockingIOError:
+            return
+        except OSError:
             self._drop(client)
             return
-        self._clients[client] = rest
-        for line in lines:
-            answer = json.dumps(self._answer(line)).encode() + b"\n"
-            try:
-                client.setblocking(True)
-                client.settimeout(0.2)
-                client.sendall(answer)
-                client.setblocking(False)
-            except OSError:
-                self._drop(client)
-                return
+        if not client.answer and b"\n" not in client.lines:
+            loop = self._system.loop
+            loop.remove_reader(client.sock.fileno())
+            loop.add_reader(client.sock.fileno(), lambda: self._read(client))
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         identifier: Any = None
@@ -109,6 +145,9 @@ class ControlSocket:
             if not isinstance(request, dict) or not isinstance(request.get("arguments", {}), dict):
                 raise ControlError("GenericError", 'a command is {"execute": NAME, "arguments": {...}}')
             identifier = request.get("id")
+            if not isinstance(identifier, int | str | None):
+                identifier = None
+                raise ControlError("GenericError", "an id is a number or a string")
             command = _COMMANDS.get(str(request.get("execute")))
             if command is None:
                 known = ", ".join(sorted(_COMMANDS))

@@ -124,7 +124,13 @@ class LiveDevice:
         self._next_iova += memory.size + abi.PAGE_SIZE
         window = Window(memory.fd, memory.size, iova)
         self._windows[iova] = window
-        self.backend.open_window(window, WINDOW_DEADLINE_S, lambda ok: done(iova if ok else 0))
+
+        def opened(ok: bool) -> None:
+            if not ok:
+                self._windows.pop(iova, None)
+            done(iova if ok else 0)
+
+        self.backend.open_window(window, WINDOW_DEADLINE_S, opened)
 
     def shut(self, iova: int, done: Done) -> None:
         """Close the window at `iova`; a window that does not exist is already closed."""

@@ -7,14 +7,19 @@ with the one instant known in both clocks, the guest's first instruction.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from hypervisor.channels import Connection
 from hypervisor.component import LiveComponent
 from hypervisor.instances import Instance
 
+SAMPLES = 1 << 16  # the last so many are kept
+EXPECTED = 1 << 10  # deaths whose first repeated answer has not been seen
 
-def summary(samples: list[float]) -> dict[str, Any]:
+
+def summary(samples: Collection[float]) -> dict[str, Any]:
     """n, median, p99 and max of `samples`; null where there is none."""
     if not samples:
         return {"n": 0, "median": None, "p99": None, "max": None}
@@ -33,13 +38,16 @@ class Figures:
 
     def __init__(self) -> None:
         self.tsc_khz = 1
-        self.ready_us: list[int] = []  # death -> successor ready
-        self.recovery_ms: list[float] = []  # death -> first repeated request answered, per client
+        self.ready_us: deque[int] = deque(maxlen=SAMPLES)  # death -> successor ready
+        # death -> first repeated request answered, per client
+        self.recovery_ms: deque[float] = deque(maxlen=SAMPLES)
         self._died: dict[tuple[int, int], int] = {}
 
     def expect(self, connection: Connection, died_ns: int) -> None:
         """The server of `connection` died at `died_ns`; the present epoch is its successor's."""
         self._died[connection.policy.index, connection.epoch] = died_ns
+        if len(self._died) > EXPECTED:
+            del self._died[next(iter(self._died))]
 
     def harvest(self, component: LiveComponent, instance: Instance) -> None:
         """Take over what `instance` has noted since the last time."""

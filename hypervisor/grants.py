@@ -47,6 +47,19 @@ class Grant:
     busy: int = 0  # operations under way that still refer to the object
     on_idle: list[Callable[[], None]] = field(default_factory=list)
 
+    def orphan(self) -> None:
+        """The grantee that has it mapped is dying: its successor may map it, but it stays in use."""
+        if self.mapped is None:
+            return
+        instance, self.mapped = self.mapped[0], None
+        self.busy += 1
+
+        def gone() -> None:
+            self.busy -= 1
+            self.settle()
+
+        instance.holds.append(gone)
+
     @property
     def in_use(self) -> bool:
         """True while anybody but the owner can reach the object."""

@@ -14,7 +14,7 @@ from hypervisor.abi import generated as abi
 from hypervisor.channels import Connection
 from hypervisor.component import LiveComponent
 from hypervisor.faults import FaultRecord
-from hypervisor.grants import Grant
+from hypervisor.grants import Grant, GrantState
 from hypervisor.instances import Instance, Step
 from hypervisor.memory import MemoryObject
 from hypervisor.placement import GRANT_SLOT, GRANT_SLOTS, End
@@ -65,15 +65,25 @@ def dispatch(call: Call) -> None:
 
 
 def _ready(call: Call) -> None:
-    call.system.component_ready(call.component, call.instance)
+    if not call.instance.ready_ns:
+        call.system.component_ready(call.component, call.instance)
     call.instance.result(0)
+
+
+def _answer_unhurried(call: Call) -> None:
+    """Answer a call that costs its caller nothing; one that makes it all the time has to wait."""
+    pause = call.component.chatter.pause()
+    if pause > 0:
+        call.system.loop.call_later(pause, lambda: call.instance.result(0))
+    else:
+        call.instance.result(0)
 
 
 def _log(call: Call) -> None:
     level = min(call.args[0], abi.LOG_LEVEL_DEBUG)
     text = call.body[: abi.LOG_MAX].decode("utf-8", "replace")
     call.system.log.add(call.component.name, call.component.epoch, text, level)
-    call.instance.result(0)
+    _answer_unhurried(call)
 
 
 def _panic(call: Call) -> None:
@@ -119,12 +129,14 @@ def _complain(call: Call) -> None:
         call.bad(f"complain: no channel {call.args[0]}")
         return
     end, connection = found
-    text = f"complaint about {end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client}"
-    call.system.log.add(
-        call.component.name, call.component.epoch, f"{text}: reason {call.args[1]}", abi.LOG_LEVEL_WARNING
-    )
-    call.system.close_connection(connection)
-    call.instance.result(0)
+    # Where it is not open (any more), what the caller wants has happened or is under way.
+    if call.component.state_of(end) == abi.CHANNEL_STATE_OPEN:
+        text = f"complaint about {end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client}"
+        call.system.log.add(
+            call.component.name, call.component.epoch, f"{text}: reason {call.args[1]}", abi.LOG_LEVEL_WARNING
+        )
+        call.system.close_connection(connection)
+    _answer_unhurried(call)
 
 
 def _grant(call: Call) -> None:
@@ -180,7 +192,7 @@ def _unmap_grant(call: Call) -> None:
     _, address, _ = grant.mapped
     step = Step(wire.Operation.UNMAP, address, grant.memory.size)
 
-    def unmapped(_: int) -> None:
+    def unmapped() -> None:
         grant.mapped = None
         grant.settle()
         call.instance.result(0)
@@ -189,19 +201,19 @@ def _unmap_grant(call: Call) -> None:
 
 
 def _copy_from_grant(call: Call) -> None:
-    offset, address, length = call.args[2:5]
+    offset, _, length = call.args[2:5]
     memory = _copied(call, abi.GRANT_RIGHTS_READ, offset, length)
-    if memory is not None and _copy_out(call, memory, offset, address, length):
-        call.instance.result(0)
+    if memory is not None:  # the tender knows what is writable in its VM, and copies there
+        call.instance.result(0, data=memory.map[offset : offset + length])
 
 
 def _copy_to_grant(call: Call) -> None:
-    offset, address, length = call.args[2:5]
+    offset, _, length = call.args[2:5]
     memory = _copied(call, abi.GRANT_RIGHTS_WRITE, offset, length)
     if memory is None:
         return
     if len(call.body) != length:
-        call.bad(f"copy_to_grant: {length} bytes at {address:#x} are not the caller's")
+        call.bad(f"copy_to_grant: {length} bytes, of which {len(call.body)} came")
         return
     memory.map[offset : offset + length] = call.body
     call.instance.result(0)
@@ -213,33 +225,34 @@ def _copied(call: Call, rights: int, offset: int, length: int) -> MemoryObject |
     if grant is None:
         call.instance.result(abi.ERROR_NOENT)
         return None
-    if offset > grant.memory.size or length > grant.memory.size - offset:
+    if offset > grant.memory.size or length > grant.memory.size - offset or length > abi.OUTPUT_MAX:
         call.instance.result(abi.ERROR_RANGE)
         return None
     return grant.memory
 
 
-def _copy_out(call: Call, memory: MemoryObject, offset: int, address: int, length: int) -> bool:
-    """Copy to the caller's own writable memory: its heap and stack, above the image."""
-    low, high = call.system.writable_range(call.component)
-    if address < low or address > high or length > high - address:
-        call.bad(f"copy_from_grant: {length} bytes at {address:#x} are not the caller's writable memory")
-        return False
-    call.instance.ram.map[address : address + length] = memory.map[offset : offset + length]
-    return True
-
-
 def _dma_open(call: Call) -> None:
     grant = call.grant()
     device = call.component.device
-    if grant is None or device is None or grant.iova or grant.connection.policy.dma != "per_request":
+    if grant is None or device is None:
         call.instance.result(abi.ERROR_NOENT if grant is None else abi.ERROR_PERM)
+        return
+    policy = grant.connection.policy
+    # A device may write all it can reach, so what is lent for reading only is not for it.
+    writable = grant.rights & (abi.GRANT_RIGHTS_WRITE | abi.GRANT_RIGHTS_COPY) == abi.GRANT_RIGHTS_WRITE
+    if policy.dma != "per_request" or policy.server != call.component.name or not writable:
+        call.instance.result(abi.ERROR_PERM)
+        return
+    if grant.iova:
+        call.instance.result(abi.ERROR_BUSY)
         return
     grant.busy += 1
 
     def opened(iova: int) -> None:
         grant.busy -= 1
         grant.iova = iova
+        if iova and grant.state is not GrantState.ACTIVE:  # revoked meanwhile
+            call.system.close_window(grant, lambda: None)
         grant.settle()
         call.instance.result(0 if iova else abi.ERROR_IO, iova)
 

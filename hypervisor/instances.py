@@ -8,7 +8,6 @@ Lifecycle (each arrow is a guarded transition):
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 import os
@@ -25,6 +24,9 @@ from hypervisor.abi import generated as abi
 from hypervisor.memory import MemoryObject
 from hypervisor.policy import Component
 
+STEPS_MAX = 128  # of one record, lest it carry more descriptors than one can
+REGISTERS_MAX = 64
+_U64 = (1 << 64) - 1
 _numbers = itertools.count(1)
 _CLOCK_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 
@@ -104,15 +106,19 @@ class Instance:
         self.sock, self.tender_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.sock, self.tender_end):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        self.sock.setblocking(False)  # a tender that does not read must not stop the event loop
         self.pid = 0
         self.pidfd = -1
         self.started_ns = 0  # the moment RUN was sent
         self.ready_ns = 0  # the moment it called `ready`
         self.replays_seen = 0
         self.doomed = False  # to be killed as soon as its pid is known
+        self.calling = False  # a hypercall waits for its answer
+        self.last_ping_ns = 0
         self.last_pong_ns = time.monotonic_ns()
+        self.holds: list[Callable[[], None]] = []  # to be called once it cannot touch anything any more
         self._sequence = 0
-        self._waiting: dict[int, Callable[[int], None]] = {}
+        self._waiting: dict[int, Callable[[], None]] = {}
 
     def move(self, state: Lifecycle) -> None:
         """Change the lifecycle state; LifecycleError where the change is not allowed."""
@@ -132,41 +138,60 @@ class Instance:
         if self.doomed:
             self.kill()
 
-    def send(self, kind: int, args: Sequence[int], steps: Sequence[Step] = (), sequence: int = 0) -> None:
-        """Send one record; a tender that has gone is noticed elsewhere, by its pidfd or socket."""
+    def send(
+        self,
+        kind: int,
+        args: Sequence[int],
+        steps: Sequence[Step] = (),
+        sequence: int = 0,
+        data: bytes = b"",
+    ) -> None:
+        """Send one record. A tender that has gone, or does not read, is ended: its pidfd will tell."""
         body, fds = pack_steps(steps)
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            wire.send(self.sock, kind, sequence, args, body, fds)
+        try:
+            wire.send(self.sock, kind, sequence, args, body + data, fds)
+        except OSError:
+            self.kill()
 
-    def apply(self, steps: Sequence[Step], done: Callable[[int], None] | None = None) -> None:
-        """Have the tender carry out `steps` in order; `done(status)` when it says so (0 or an errno)."""
+    def apply(self, steps: Sequence[Step], done: Callable[[], None] | None = None) -> None:
+        """Have the tender carry out `steps` in order; `done` when it has done all of them."""
+        while len(steps) > STEPS_MAX:
+            self.apply(steps[:STEPS_MAX])
+            steps = steps[STEPS_MAX:]
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
         if done is not None:
             self._waiting[self._sequence] = done
         self.send(wire.Kind.APPLY, (len(steps),), steps, self._sequence)
 
-    def acknowledged(self, sequence: int, status: int) -> None:
-        """An ACK came; unknown sequence numbers are ignored."""
+    def acknowledged(self, sequence: int) -> None:
+        """An ACK of success came; unknown sequence numbers are ignored."""
         done = self._waiting.pop(sequence, None)
         if done is not None:
-            done(status)
+            done()
 
-    def result(self, rax: int, rdx: int = 0, steps: Sequence[Step] = ()) -> None:
-        """Answer the hypercall the vCPU is waiting in."""
+    def result(self, rax: int, rdx: int = 0, steps: Sequence[Step] = (), data: bytes = b"") -> None:
+        """Answer the hypercall the vCPU is waiting in; `data` goes into the guest's memory."""
         if self.alive:
-            self.send(wire.Kind.RESULT, (rax & (1 << 64) - 1, rdx, len(steps)), steps)
+            self.calling = False
+            self.send(wire.Kind.RESULT, (rax & _U64, rdx & _U64, len(steps)), steps, data=data)
 
     def kill(self) -> None:
         """SIGKILL the tender; returns at once."""
         self.doomed = True
         if self.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass  # it has ended already
 
     @property
     def gone(self) -> bool:
         """True once the tender process has really ended."""
-        return self.pidfd >= 0 and bool(select.select([self.pidfd], [], [], 0)[0])
+        if self.pidfd < 0:
+            return False
+        poll = select.poll()  # not select(), which knows only descriptors below 1024
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(0))
 
     def cpu_ns(self) -> int:
         """CPU time the tender has used, ns; 0 when it cannot be read."""
@@ -195,6 +220,7 @@ class Instance:
 
     def close(self) -> None:
         """Give up everything but the guest's memory, which evidence may keep."""
+        self._waiting.clear()  # what they refer to may refer to this
         self.sock.close()
         self.tender_end.close()
         if self.pidfd >= 0:
@@ -208,7 +234,8 @@ def registers_of(body: bytes) -> tuple[dict[str, int], str]:
     """The registers and the message of a FAULT body. Hostile: anything malformed reads as nothing."""
     try:
         data: Any = json.loads(body)
-        registers = {str(k): int(v) for k, v in dict(data.get("registers", {})).items()}
+        pairs = itertools.islice(dict(data.get("registers", {})).items(), REGISTERS_MAX)
+        registers = {str(k)[: abi.NAME_MAX]: int(v) & _U64 for k, v in pairs}
         return registers, str(data.get("message", ""))[: abi.LOG_MAX]
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
         return {}, ""

@@ -12,6 +12,13 @@ from hypervisor.abi.generated import LOG_LEVEL_INFO, LOG_LEVEL_NAMES
 RECORDS = 4096
 
 
+def printable(text: str) -> str:
+    """`text` with everything escaped that is not printable, so that no guest writes to a terminal."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class Record(NamedTuple):
     """One line: `time` is seconds since the epoch, `level` a LOG_LEVEL_*."""
 
@@ -35,9 +42,9 @@ class Log:
         self._numbers = itertools.count(1)
 
     def add(self, component: str, epoch: int, text: str, level: int = LOG_LEVEL_INFO) -> None:
-        """Append one record; control characters in `text` are escaped so that no guest writes a terminal."""
-        clean = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-        self._records.append(Record(next(self._numbers), time.time(), component, epoch, level, clean))
+        """Append one record."""
+        record = Record(next(self._numbers), time.time(), component, epoch, level, printable(text))
+        self._records.append(record)
 
     def since(self, number: int) -> list[Record]:
         """Records after `number`, oldest first."""

@@ -45,10 +45,10 @@ class Loop:
         self.add_reader(self._wake, self._drain_posted)
         self.running = False
 
-    def add_reader(self, fd: int, callback: Callback) -> None:
-        """Call `callback` whenever `fd` is readable or hung up (level triggered)."""
+    def add_reader(self, fd: int, callback: Callback, events: int = select.EPOLLIN) -> None:
+        """Call `callback` whenever `fd` is readable (or what `events` says) or hung up; level triggered."""
         self._readers[fd] = callback
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, events)
 
     def remove_reader(self, fd: int) -> None:
         """Stop watching `fd`; do this before closing it. Unknown descriptors are ignored."""
@@ -82,7 +82,7 @@ class Loop:
 
     def _drain_posted(self) -> None:
         os.eventfd_read(self._wake)
-        while self._posted:
+        for _ in range(len(self._posted)):  # what these post themselves has its own turn
             self._posted.popleft()()
 
     def run(self) -> None:
@@ -92,9 +92,10 @@ class Loop:
             timeout = -1.0
             if self._timers:
                 timeout = max(0.0, self._timers[0][0] - time.monotonic())
-            for fd, _ in self._epoll.poll(timeout):
-                callback = self._readers.get(fd)  # an earlier callback may have removed it
-                if callback is not None:
+            ready = [(fd, self._readers.get(fd)) for fd, _ in self._epoll.poll(timeout)]
+            for fd, callback in ready:
+                # An earlier callback may have removed it, and the number may mean something else by now.
+                if callback is not None and self._readers.get(fd) is callback:
                     callback()
             now = time.monotonic()
             while self._timers and self._timers[0][0] <= now:

@@ -13,6 +13,7 @@ import os
 from hypervisor.abi.generated import PAGE_SIZE
 
 _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
+_SEAL_FUTURE_WRITE = 0x10  # F_SEAL_FUTURE_WRITE: only mappings that exist already may write
 
 
 def page_align(size: int) -> int:
@@ -21,21 +22,30 @@ def page_align(size: int) -> int:
 
 
 class MemoryObject:
-    """A sealed memfd of `size` bytes (a multiple of the page size). Owns its descriptor and its mapping."""
+    """A sealed memfd of `size` bytes (a multiple of the page size). Owns its descriptor and its mapping.
+
+    With `sole_writer` nobody but the hypervisor, through its own mapping, can ever write it.
+    """
 
     __slots__ = ("_map", "_read_only", "fd", "size")
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, sole_writer: bool = False) -> None:
         self.fd = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         self.size = page_align(size)
         os.ftruncate(self.fd, self.size)
-        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS)
         self._map: mmap.mmap | None = None
         self._read_only = -1
+        if sole_writer:
+            self._map = mmap.mmap(self.fd, self.size)
+        fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, _SEALS | (_SEAL_FUTURE_WRITE if sole_writer else 0))
 
     @property
     def read_only_fd(self) -> int:
-        """A descriptor of the same object that can never be mapped for writing; owned by this object."""
+        """A descriptor of the same object that cannot be mapped for writing; owned by this object.
+
+        Its holder could open the object anew for writing by /proc/self/fd, which is why no jail has /proc; an
+        object with `sole_writer` refuses even that.
+        """
         if self._read_only < 0:
             self._read_only = os.open(f"/proc/self/fd/{self.fd}", os.O_RDONLY | os.O_CLOEXEC)
         return self._read_only

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 
@@ -39,7 +40,10 @@ class Output:
             status = 0
             try:
                 while data:
-                    data = data[os.write(fd, data) :]
+                    try:
+                        data = data[os.write(fd, data) :]
+                    except BlockingIOError:  # somebody else made the descriptor non-blocking
+                        select.select([], [fd], [])
             except OSError:
                 status = abi.ERROR_IO
             self._loop.post(lambda finished=finished, status=status: finished(status))  # type: ignore[misc]

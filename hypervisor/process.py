@@ -33,7 +33,10 @@ from hypervisor.watch import Watch
 
 QUARANTINE_S = 1.0
 SPARE_DELAY_S = 0.004  # a spare is made after the recovery, not beside it
-COMPLAINT_DELAYS_S = (0.0, 0.0, 0.01, 0.1, 1.0)
+SPARE_DELAY_MAX_S = 1.0
+COMPLAINT_DELAYS_S = (0.0, 0.0, 0.01, 0.1, 1.0, 10.0)
+COMPLAINT_MEMORY_NS = 60_000_000_000  # complaints further apart do not add up
+DEVICE_RETRY_S = 0.25
 TEARDOWN_S = 2.0
 
 
@@ -119,11 +122,11 @@ class Hypervisor:
             self.components[component.name] = live
             live.spares.append(self._spawn(live))
         for device in self.devices.values():
-            device.backend = self._make_backend(device)
+            device.backend, _ = self._make_backend(device)
         supervisor = self.policy.trust.supervisor
         for connection in self.connections.values():
             if supervisor and connection.policy.client == "hypervisor":
-                self.supervision = Supervision(connection, self._supervisor_overdue)
+                self.supervision = Supervision(connection)
                 self.loop.add_reader(connection.client_wake, self.supervision.on_wake)
         for live in self.components.values():
             self._start_fresh(live)
@@ -139,7 +142,7 @@ class Hypervisor:
             component.device.start(self.pools_of(component))
         instance = component.spares.pop(0)
         steps = component.adopt(instance, abi.START_FRESH)
-        instance.apply(steps, lambda _: self._fresh_started(component))
+        instance.apply(steps, lambda: self._fresh_started(component))
         instance.started_ns = time.monotonic_ns()
         instance.move(Lifecycle.RUNNING)
 
@@ -160,6 +163,7 @@ class Hypervisor:
     def take_spare(self, component: LiveComponent) -> Instance:
         """A warm instance, or a cold one where there is none."""
         instance = component.spares.pop(0) if component.spares else self._spawn(component)
+        component.spare_failures = 0
         self.loop.call_later(SPARE_DELAY_S, self._restock)
         return instance
 
@@ -184,14 +188,25 @@ class Hypervisor:
             instance.move(Lifecycle.SPARE)
         self.loop.add_reader(pidfd, lambda: self._tender_gone(instance))
 
+    def tender_failed(self, number: int, why: str) -> None:
+        """The launcher could not make the tender of instance `number`."""
+        instance = self._instances[number]
+        self._ended(instance, abi.FAULT_INTERNAL, f"no tender: {why}")
+        self._forget(instance)
+
     def _tender_gone(self, instance: Instance) -> None:
         """The process has ended: nothing of it can touch anything any more."""
         self.loop.remove_reader(instance.pidfd)
         self._ended(instance, abi.FAULT_TENDER_DIED, "its tender process ended")
-        for grant in self.grants.touching(instance):
-            if grant.mapped and grant.mapped[0] is instance:
-                grant.mapped = None
-                grant.settle()
+        self._forget(instance)
+
+    def _forget(self, instance: Instance) -> None:
+        while instance.holds:
+            instance.holds.pop()()
+        recovery = self.recoveries.get(instance.component.name)
+        if recovery:
+            recovery.tender_gone(instance)
+        self.loop.remove_reader(instance.sock.fileno())
         self._instances.pop(instance.number, None)
         instance.close()
 
@@ -203,7 +218,10 @@ class Hypervisor:
         elif instance in component.spares:
             component.spares.remove(instance)
             self._discard(instance)
-            self.loop.call_later(SPARE_DELAY_S, self._restock)
+            self.log.add(component.name, component.epoch, f"lost a spare: {why}", abi.LOG_LEVEL_WARNING)
+            delay = min(SPARE_DELAY_MAX_S, SPARE_DELAY_S * 2 ** min(component.spare_failures, 16))
+            component.spare_failures += 1
+            self.loop.call_later(delay, self._restock)
 
     def _discard(self, instance: Instance) -> None:
         self.loop.remove_reader(instance.sock.fileno())
@@ -213,19 +231,27 @@ class Hypervisor:
 
     def _on_tender(self, instance: Instance) -> None:
         try:
-            message = wire.receive(instance.sock)
+            message = wire.receive(instance.sock, descriptors=0)  # a tender has none to give
+        except BlockingIOError:
+            return
         except (wire.WireError, ConnectionResetError):
             message = None
         if message is None:
             self.loop.remove_reader(instance.sock.fileno())
             self._ended(instance, abi.FAULT_TENDER_DIED, "its tender closed its socket")
             return
-        message.close()  # a tender has no descriptors to give
         component = self.components[instance.component.name]
         instance.last_pong_ns = time.monotonic_ns()
-        if message.kind == wire.Kind.ACK:
-            instance.acknowledged(message.sequence, message.args[0])
+        if message.kind == wire.Kind.ACK and message.args[0]:
+            why = f"its tender could not do step {message.args[1]}: error {message.args[0]}"
+            self._ended(instance, abi.FAULT_INTERNAL, why)
+        elif message.kind == wire.Kind.ACK:
+            instance.acknowledged(message.sequence)
         elif message.kind == wire.Kind.HYPERCALL and instance is component.running:
+            if instance.calling:
+                self._ended(instance, abi.FAULT_INTERNAL, "its tender made two hypercalls at once")
+                return
+            instance.calling = True
             hypercalls.dispatch(hypercalls.Call(self, component, instance, message))
         elif message.kind == wire.Kind.FAULT:
             self._on_fault(component, instance, message)
@@ -234,11 +260,8 @@ class Hypervisor:
         if instance is not component.running:
             self._ended(instance, abi.FAULT_INTERNAL, "a spare failed")
             return
-        kind, vector, error_code, address, rip, rsp = message.args
         registers, text = registers_of(message.body)
-        record = FaultRecord(
-            component.name, instance.epoch, kind, vector, error_code, address, rip, rsp, text, registers
-        )
+        record = FaultRecord.reported(component.name, instance.epoch, message.args, registers, text)
         self.fail(component, record)
 
     # -- deaths ---------------------------------------------------------------------------------------
@@ -260,15 +283,21 @@ class Hypervisor:
         return True
 
     def bury(self, component: LiveComponent, instance: Instance, record: FaultRecord) -> None:
-        """End `instance`: its counters, its evidence, its grants."""
+        """End `instance` and keep its evidence."""
         level = abi.LOG_LEVEL_INFO if record.kind == abi.FAULT_KILLED else abi.LOG_LEVEL_WARNING
         self.log.add(component.name, instance.epoch, f"died: {record.describe()}", level)
+        self._lay_down(component, instance)
+        self.evidence.keep(record, instance.ram)
+
+    def _lay_down(self, component: LiveComponent, instance: Instance) -> None:
+        """What every end of a running instance has in common: its counters, its grants."""
         self.loop.remove_reader(instance.sock.fileno())
         self.figures.harvest(component, instance)
         component.retire(instance)
         instance.move(Lifecycle.ENDED)
-        self.evidence.keep(record, instance.ram)
         for grant in self.grants.touching(instance):
+            if grant.mapped and grant.mapped[0] is instance:
+                grant.orphan()
             if grant.owner is instance:
                 self.take_back(grant, lambda: None)
 
@@ -284,6 +313,8 @@ class Hypervisor:
     def gave_up(self, component: LiveComponent, record: FaultRecord) -> None:
         """`component` will not come back."""
         self.recoveries.pop(component.name, None)
+        while component.spares:
+            self._discard(component.spares.pop())
         if component.policy.is_program:
             component.exit_status = 128 + record.signal
             self.on_program_ended(component, record)
@@ -296,11 +327,8 @@ class Hypervisor:
         """A program ended by itself; its servers lose a client."""
         instance = component.running
         assert instance is not None
-        self.loop.remove_reader(instance.sock.fileno())
-        self.figures.harvest(component, instance)
-        component.retire(instance)
-        instance.move(Lifecycle.ENDED)
         instance.kill()
+        self._lay_down(component, instance)
         instance.ram.close()
         component.exit_status = status
         for end, connection in component.connections:
@@ -312,13 +340,16 @@ class Hypervisor:
                 self.wake(end, connection)
         self.on_program_ended(component, None)
 
-    def _supervisor_overdue(self) -> None:
-        supervisor = self.components.get(self.policy.trust.supervisor or "")
-        if supervisor and supervisor.name not in self.recoveries:
-            record = FaultRecord(
-                supervisor.name, supervisor.epoch, abi.FAULT_HUNG, message="no verdict within its deadline"
-            )
-            self.fail(supervisor, record)
+    def check_supervisor(self) -> None:
+        """Replace a reincarnation server that has not answered in time."""
+        live = self.components.get(self.policy.trust.supervisor or "")
+        instance = live.running if live else None
+        if not (live and instance and self.supervision):
+            return
+        since, ready = max(instance.started_ns, instance.ready_ns), instance.ready_ns != 0
+        if self.supervision.is_overdue(since, ready, time.monotonic_ns()):
+            message = "no answer within its deadline"
+            self.fail(live, FaultRecord(live.name, live.epoch, abi.FAULT_HUNG, message=message))
 
     # -- connections ----------------------------------------------------------------------------------
 
@@ -348,27 +379,33 @@ class Hypervisor:
 
     def close_connection(self, connection: Connection) -> None:
         """After a complaint: both ends get fresh rings, later and later the more complaints come."""
+        now = time.monotonic_ns()
+        if now - connection.complained_ns > COMPLAINT_MEMORY_NS:
+            connection.complaints = 0
+        connection.complained_ns = now
         delay = COMPLAINT_DELAYS_S[min(connection.complaints, len(COMPLAINT_DELAYS_S) - 1)]
         connection.complaints += 1
         for live, end in self._ends_of(connection):
             live.set_state(end, abi.CHANNEL_STATE_DEAD, connection.epoch)
+        epoch = connection.epoch
+        self.loop.call_later(delay, lambda: self._reopen(connection, epoch))
 
-        def reopen() -> None:
-            if connection.gone or self._closing:
-                return
-            self.quarantine(connection.renew())
-            device = self.devices.get(connection.policy.server)
-            server = self.components.get(connection.policy.server)
-            if connection.pool and device and server and server.running:
-                message = "a connection whose pool its device uses was closed"
-                self.fail(server, FaultRecord(server.name, server.epoch, abi.FAULT_PROTOCOL, message=message))
-                return
-            for live, end in self._ends_of(connection):
-                if live.running:
-                    live.set_state(end, abi.CHANNEL_STATE_REOPEN, connection.epoch)
-                    connection.signal(end.role)
-
-        self.loop.call_later(delay, reopen)
+    def _reopen(self, connection: Connection, epoch: int) -> None:
+        """Give both ends of a closed connection fresh rings, unless a death has done so meanwhile or will."""
+        ends = self._ends_of(connection)
+        if connection.gone or connection.epoch != epoch or not all(live.running for live, _ in ends):
+            return
+        server = self.components.get(connection.policy.server)
+        if connection.pool and server and server.device:
+            message = "a connection whose pool its device uses was closed"
+            self.fail(server, FaultRecord(server.name, server.epoch, abi.FAULT_PROTOCOL, message=message))
+            return
+        self.quarantine(connection.renew())
+        for live, end in ends:
+            live.set_state(end, abi.CHANNEL_STATE_REOPEN, connection.epoch)
+            connection.signal(end.role)
+        if self.supervision and self.supervision.connection is connection:
+            self.supervision.reopen()
 
     def _ends_of(self, connection: Connection) -> list[tuple[LiveComponent, End]]:
         return [
@@ -400,7 +437,7 @@ class Hypervisor:
             self.close_window(grant, lambda: None)
 
     def _unmap(self, grant: Grant, grantee: Instance, address: int) -> None:
-        def unmapped(_: int) -> None:
+        def unmapped() -> None:
             timer.cancel()
             grant.mapped = None
             grant.settle()
@@ -425,7 +462,8 @@ class Hypervisor:
 
         def shut(ok: bool) -> None:
             grant.busy -= 1
-            grant.iova = 0
+            if ok:  # else the device is lost, and `grants_left_device` follows when it has been ended
+                grant.iova = 0
             grant.settle()
             done()
 
@@ -448,24 +486,30 @@ class Hypervisor:
                     pools.append((region.iova, memory))
         return pools
 
-    def _make_backend(self, device: LiveDevice) -> Backend:
+    def _make_backend(self, device: LiveDevice) -> tuple[Backend, list[str]]:
+        """A back-end, and the reasons why it is lost: none as long as it is good."""
+        made: list[Backend] = []
+        losses: list[str] = []
+
         def lost(why: str) -> None:
-            self.loop.post(lambda: self._device_lost(device, backend, why))
+            losses.append(why)
+            self.loop.post(lambda: self._device_lost(device, made, why))
 
-        def misled() -> None:
-            self._device_misled(device)
+        made.append(self.launcher.make_backend(device, lost, lambda: self._device_misled(device)))
+        return made[0], losses
 
-        backend = self.launcher.make_backend(device, lost, misled)
-        return backend
-
-    def _device_lost(self, device: LiveDevice, backend: Backend, why: str) -> None:
+    def _device_lost(self, device: LiveDevice, made: list[Backend], why: str) -> None:
+        backend = device.backend
         driver = self.components[device.policy.component]
-        if device.backend is not backend or self._closing:
+        if backend is None or backend not in made or self._closing:
             return
         self.log.add(device.policy.name, device.restarts, f"device lost: {why}", abi.LOG_LEVEL_WARNING)
         device.started = False
         device.backend = None
         backend.close()
+        recovery = self.recoveries.get(driver.name)
+        if recovery and not driver.running:
+            recovery.device_lost()
         self.fail(driver, FaultRecord(driver.name, driver.epoch, abi.FAULT_DEVICE_DIED, message=why))
 
     def _device_misled(self, device: LiveDevice) -> None:
@@ -481,22 +525,21 @@ class Hypervisor:
             old.close()
         device.restarts += 1
 
-        def made(backend: Backend | None, error: Exception | None) -> None:
-            if backend:
+        def made(result: tuple[Backend, list[str]] | None, error: Exception | None) -> None:
+            backend, losses = result or (None, [str(error)])
+            if backend and not losses:
                 device.backend = backend
                 done()
-            elif not self._closing:
+                return
+            if backend:
+                backend.close()
+            if not self._closing:
                 self.log.add(
-                    device.policy.name, device.restarts, f"no device: {error}", abi.LOG_LEVEL_WARNING
+                    device.policy.name, device.restarts, f"no device: {losses[0]}", abi.LOG_LEVEL_WARNING
                 )
-                self.loop.call_later(0.25, lambda: self.replace_device(device, done))
+                self.loop.call_later(DEVICE_RETRY_S, lambda: self.replace_device(device, done))
 
         self.loop.in_thread(lambda: self._make_backend(device), made)
-
-    def writable_range(self, component: LiveComponent) -> tuple[int, int]:
-        """Guest addresses [low, high) that are surely the component's own writable memory: its heap."""
-        base, size = self.launcher.heap(component.name)
-        return base, base + size
 
     # -- the end --------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """A death, step by step: freeze, record, ask, replace, reopen.
 
-`Recovery` is created the moment an instance is judged dead. Three things must come together before the
-successor may start, and nothing else is waited for: the reincarnation server's verdict, the device's drain,
-and the delay the verdict asks for. Fresh start, and restart after a death, are two functions, not flags.
+`Recovery` is created the moment an instance is judged dead. Before the successor may start, these must come
+together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for, the
+device's drain, and, where state regions are handed over, the real end of the dead instance's process, which
+might still write to them. Fresh start, and restart after a death, are two functions, not flags.
 """
 
 from __future__ import annotations
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
 
 
+HASTY_NS = 20_000_000  # a reincarnation server that lived no longer than this has died hastily
+HASTY_FREE = 4
+HASTY_SHIFT_MAX = 10
+
+
 class Recovery:
     """One death of one component, until its successor runs or it is given up."""
 
@@ -30,11 +36,13 @@ class Recovery:
         self.successor: Instance | None = None
         self._verdict: int | None = None
         self._device_ready = component.device is None
+        self._dead = component.instance
+        self._released = not component.states  # nobody writes to its state regions any more
 
     def begin(self) -> None:
         """Freeze and record, tell peers, ask for a verdict, drain the device."""
         component, system = self.component, self.system
-        instance = component.instance
+        instance = self._dead
         assert instance is not None
         instance.kill()
         self._tell_peers(abi.CHANNEL_STATE_DEAD)
@@ -45,12 +53,11 @@ class Recovery:
         if component.policy.is_program:
             self._decided(supervision.GIVE_UP)
         elif component.name == system.policy.trust.supervisor:
-            self._decided(0)  # the hypervisor alone brings the reincarnation server back
+            self._decided(self._own_backoff(instance))  # the hypervisor alone brings it back
         elif supervisor is None:
             self._decided(supervision.GIVE_UP)
         else:
             supervisor.fault(component.policy, self.record, self._decided)
-            system.loop.call_later(supervision.ANSWER_DEADLINE_S, supervisor.check)
 
     def _tell_peers(self, state: int) -> None:
         """Deadlines of requests to this component stand still from here on."""
@@ -62,6 +69,26 @@ class Recovery:
             if peer:
                 peer_end = peer.placement.end(end.channel, other_role(end.role))
                 peer.set_state(peer_end, state, connection.epoch)
+
+    def _own_backoff(self, instance: Instance) -> int:
+        """Milliseconds before the reincarnation server's restart: 0 unless it dies again and again."""
+        component = self.component
+        lived_ns = self.record.time_ns - instance.started_ns
+        component.hasty = component.hasty + 1 if lived_ns < HASTY_NS else 0
+        return 0 if component.hasty < HASTY_FREE else 1 << min(component.hasty, HASTY_SHIFT_MAX)
+
+    def tender_gone(self, instance: Instance) -> None:
+        """The process of `instance` has ended."""
+        if instance is self._dead:
+            self._released = True
+            self._proceed()
+
+    def device_lost(self) -> None:
+        """The device, drained already, was lost before the successor started."""
+        device = self.component.device
+        if device and self._device_ready and self.successor is None:
+            self._device_ready = False
+            self.system.replace_device(device, self._device_replaced)
 
     def _decided(self, delay_ms: int) -> None:
         if delay_ms == supervision.GIVE_UP:
@@ -90,7 +117,8 @@ class Recovery:
         self._proceed()
 
     def _proceed(self) -> None:
-        if self._verdict is not None and self._device_ready and self.successor is None:
+        ready = self._verdict is not None and self._device_ready and self._released
+        if ready and self.successor is None:
             self._restart()
 
     def _restart(self) -> None:
@@ -99,7 +127,10 @@ class Recovery:
         for end, connection in component.connections:
             if not connection.gone:
                 system.quarantine(connection.renew())
-                component.set_state(end, abi.CHANNEL_STATE_OPEN, connection.epoch)
+                peer = system.peer_of(end)
+                away = peer is not None and not peer.running  # it will offer to reopen when it is back
+                state = abi.CHANNEL_STATE_DEAD if away else abi.CHANNEL_STATE_OPEN
+                component.set_state(end, state, connection.epoch)
         if component.device:
             component.device.start(system.pools_of(component))
         instance = system.take_spare(component)

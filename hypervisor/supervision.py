@@ -14,7 +14,9 @@ from hypervisor.faults import FaultRecord
 from hypervisor.policy import Component
 from hypervisor.protocols import supervise
 
-ANSWER_DEADLINE_S = 0.25
+ANSWER_DEADLINE_NS = 250_000_000  # of a server that is ready
+START_DEADLINE_NS = 3_000_000_000  # of one that has just been started
+REFUSED_DELAY_MS = 1000
 _POLICIES = {"always": 0, "never": 1, "backoff": 2}
 
 GIVE_UP = -1
@@ -24,9 +26,8 @@ Verdict = Callable[[int], None]  # milliseconds to wait before the restart, or G
 class Supervision:
     """The `supervise` channel's client end."""
 
-    def __init__(self, connection: Connection, is_overdue: Callable[[], None]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._client = HostClient(connection)
-        self._is_overdue = is_overdue
         self.connection = connection
 
     def configure(self, component: Component) -> None:
@@ -53,8 +54,8 @@ class Supervision:
         )
 
         def answered(reply: Reply) -> None:
-            if reply.status < 0:
-                verdict(GIVE_UP)
+            if reply.status < 0:  # no verdict: nothing gives up unless its manifest says so
+                verdict(REFUSED_DELAY_MS)
                 return
             returned = supervise.FaultReturns.unpack(reply.args)
             give_up = returned.action == supervise.ACTION_GIVE_UP
@@ -75,7 +76,8 @@ class Supervision:
         """The server was replaced: ask everything unanswered again."""
         self._client.reopen()
 
-    def check(self) -> None:
-        """The deadline of the oldest question has passed: the server is at fault if it is still open."""
-        if not self._client.idle:
-            self._is_overdue()
+    def is_overdue(self, started_ns: int, ready: bool, now_ns: int) -> bool:
+        """Has a server that runs since `started_ns` let a question wait for too long?"""
+        oldest = self._client.oldest_ns
+        deadline = ANSWER_DEADLINE_NS if ready else START_DEADLINE_NS
+        return oldest is not None and now_ns - max(oldest, started_ns) > deadline

@@ -7,6 +7,7 @@ a server of its own, uses no CPU and is left alone.
 
 from __future__ import annotations
 
+import gc
 import time
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 PERIOD_S = 0.05
 HARVEST_EVERY = 10
+COLLECT_EVERY = 200
 UNRESPONSIVE_HEARTBEATS = 4
 
 
@@ -41,6 +43,9 @@ class Watch:
                 self._look(component)
             if component.running and self._rounds % HARVEST_EVERY == 0:
                 self._system.figures.harvest(component, component.running)
+        self._system.check_supervisor()
+        if self._rounds % COLLECT_EVERY == 0 and self._system.quiet:
+            gc.collect()  # automatic collections are off: one in a recovery would cost more than the recovery
         self.start()
 
     def _look(self, component: LiveComponent) -> None:
@@ -57,7 +62,9 @@ class Watch:
         cpu_ns = instance.cpu_ns()
         if component.cpu_at_progress_ns < 0:
             component.cpu_at_progress_ns = cpu_ns
-        instance.send(wire.Kind.PING, ())
+        if instance.last_pong_ns >= instance.last_ping_ns:  # one at a time
+            instance.last_ping_ns = now
+            instance.send(wire.Kind.PING, ())
         if cpu_ns - component.cpu_at_progress_ns >= heartbeat_ns:
             self._judge(component, abi.FAULT_HUNG, f"{waiting} requests wait, no progress, busy")
         elif now - instance.last_pong_ns >= UNRESPONSIVE_HEARTBEATS * heartbeat_ns:

@@ -20,7 +20,6 @@ from typing import NamedTuple
 HEADER = struct.Struct("<II6Q")
 BODY_MAX = 128 * 1024
 DESCRIPTORS_MAX = 200
-_ANCILLARY = socket.CMSG_SPACE(DESCRIPTORS_MAX * 4)
 _NO_ARGS = (0, 0, 0, 0, 0, 0)
 
 
@@ -97,18 +96,24 @@ def send(
     sock.sendmsg([header, body], ancillary)
 
 
-def receive(sock: socket.socket) -> Message | None:
-    """The next record, or None at the end of the stream."""
-    data, ancillary, flags, _ = sock.recvmsg(HEADER.size + BODY_MAX, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+def receive(sock: socket.socket, descriptors: int = DESCRIPTORS_MAX) -> Message | None:
+    """The next record, or None at the end of the stream (an empty record counts as one).
+
+    A record with more than `descriptors` descriptors is malformed; with 0 the kernel installs none at all.
+    """
+    room = socket.CMSG_SPACE(descriptors * 4) if descriptors else 0
+    data, ancillary, flags, _ = sock.recvmsg(HEADER.size + BODY_MAX, room, socket.MSG_CMSG_CLOEXEC)
     fds: list[int] = []
     for level, kind, payload in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds += array.array("i", payload[: len(payload) & ~3])
-    if not data:
-        return None
-    if len(data) < HEADER.size or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+    cut = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
+    # CMSG_SPACE is rounded up, so that one descriptor more than asked for may have come.
+    if len(data) < HEADER.size or cut or len(fds) > descriptors:
         for fd in fds:
             os.close(fd)
+        if not data:
+            return None
         raise WireError(f"record of {len(data)} bytes, flags {flags:#x}")
     number, sequence, *args = HEADER.unpack_from(data)
     return Message(number, sequence, tuple(args), data[HEADER.size :], fds)

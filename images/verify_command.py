@@ -112,7 +112,10 @@ def run(options: argparse.Namespace) -> int:
 def cache_folder(directory: Path | None) -> Path:
     """A writable folder for images, not inside `directory`."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    for folder in (ROOT / "build" / "verify", Path(home) / "r3s3"):
+    places = [ROOT / "build" / "verify", Path(home) / "r3s3"]
+    if stated := os.environ.get("R3S3_CACHE_DIR"):
+        places = [Path(stated)]
+    for folder in places:
         if directory is not None and folder.is_relative_to(directory):
             continue
         try:
@@ -123,7 +126,7 @@ def cache_folder(directory: Path | None) -> Path:
             return folder
     raise CommandError(
         f"no place for the image of {directory or 'the sample'}; "
-        "set XDG_CACHE_HOME to a writable folder outside of it"
+        "set R3S3_CACHE_DIR to a writable folder outside of it"
     )
 
 

@@ -14,11 +14,12 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 FILE_MAX = 1 << 20  # bytes; configuration is read by trusted code, so it is bounded
+Entry = TypeVar("Entry")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
@@ -280,9 +281,8 @@ class Table:
         value = self._take(key, list, ())
         for number in value:
             if type(number) is not int or not minimum <= number <= maximum:
-                raise self.error(
-                    key, f"{number!r} is out of range", f"use whole numbers, {minimum} to {maximum}"
-                )
+                remedy = f"use whole numbers, {minimum} to {maximum}"
+                raise self.error(key, f"{number!r} is out of range", remedy)
         return tuple(value)
 
     def table(self, key: str, required: bool = False) -> Table:
@@ -299,6 +299,14 @@ class Table:
         for name in inner._values:
             check_name(inner, name, name, longest)
             found[name] = inner.table(name)
+        return found
+
+    def each(self, key: str, longest: int, read: Callable[[Table], Entry]) -> dict[str, Entry]:
+        """What `read` makes of each table of table `key`, by name; it takes all their keys."""
+        found = {}
+        for name, table in self.entries(key, longest).items():
+            found[name] = read(table)
+            table.end()
         return found
 
     def __iter__(self) -> Iterator[str]:
@@ -325,9 +333,8 @@ class Table:
 def check_name(table: Table, key: str, name: str, longest: int) -> None:
     """A name of a component, interface, device or region: lower case, at most `longest` bytes."""
     if not NAME.fullmatch(name):
-        raise table.error(
-            key, f'"{name}" is not a name', "use lower-case letters, digits and _, a letter first"
-        )
+        remedy = "use lower-case letters, digits and _, a letter first"
+        raise table.error(key, f'"{name}" is not a name', remedy)
     if len(name) > longest:
         raise table.error(key, f'the name "{name}" is too long', f"use at most {longest} characters")
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal
 
 from hypervisor.abi import generated as abi
-from hypervisor.policy import GrantObjects, Pool, RestartPolicy, StateRegion
+from hypervisor.policy import Component, Device, GrantObjects, Pool, RestartPolicy, StateRegion
 from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name, suggestion
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
@@ -20,6 +20,7 @@ COMPONENT_NAME_MAX = 31  # the same
 MEMORY_MIN = 4 << 20  # room for image, heap and stack
 OBJECT_MAX = 64 << 20  # one pool or state region
 ROOT_MAX = 255
+MS_MAX = 3_600_000
 
 _PAGE = abi.PAGE_SIZE
 _RIGHTS = {"r": abi.GRANT_RIGHTS_READ, "w": abi.GRANT_RIGHTS_WRITE, "c": abi.GRANT_RIGHTS_COPY}
@@ -46,10 +47,10 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Serves:
-    """An interface this component serves."""
+    """An interface this component serves. Of `operations`, bit n is operation n."""
 
     protocol: Protocol
-    operations: int  # bit n: operation n
+    operations: int
     clients: int
     slots: int
     slot_data: int
@@ -61,59 +62,37 @@ class Uses:
 
     protocol: Protocol
     operations: int
-    deadline_ms: int
-    on_restart: int
-    parameter: bytes
-    pool: Pool | None
-    grants: GrantObjects | None
-    dma: Literal["none", "pool", "per_request"]
-
-
-@dataclass(frozen=True)
-class DeviceNeed:
-    """A device this component drives, and the interface whose I/O buffers the device may reach."""
-
-    kind: Literal["virtio-blk"]
-    queues: int
-    queue_size: int
-    channel: str
+    deadline_ms: int = 0
+    on_restart: int = abi.ON_RESTART_REPLAY
+    parameter: bytes = b""
+    pool: Pool | None = None
+    grants: GrantObjects | None = None
+    dma: Literal["none", "pool", "per_request"] = "none"
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """One component's manifest. `document` finds lines for errors met later."""
+    """One component's manifest. `document` finds lines for errors met later.
+
+    `component` and `devices` are complete but for what a system decides: index, folder of the image; the
+    device's name, its component, and whether it is read-only.
+    """
 
     document: Document
-    name: str
-    image: str
-    version: str
-    vendor: str
-    memory: int
-    memory_kind: Literal["shared", "private"]
-    hypercalls: frozenset[int]
-    restart: RestartPolicy
-    heartbeat_ms: int
-    cpu_percent: int
+    component: Component
     serves: dict[str, Serves]
     uses: dict[str, Uses]
-    devices: dict[str, DeviceNeed]
-    states: tuple[StateRegion, ...]
+    devices: dict[str, Device]
 
 
 def read_protocols(folder: Path = PROTOCOLS) -> dict[str, Protocol]:
     """Every protocol described in `folder`, by "name@version"."""
     found: dict[str, Protocol] = {}
     for file in sorted(folder.glob("*.toml")):
-        table = Document(file, ProtocolFileError).table
-        operations = {
-            name: operation.number("id", 0, 63) for name, operation in table.entries("operation", 63).items()
-        }
-        protocol = Protocol(
-            table.text("name"),
-            table.number("number", 1, 0xFFFF),
-            table.number("version", 1, 0xFFFF),
-            operations,
-        )
+        top = Document(file, ProtocolFileError).table
+        operations = {name: table.number("id", 0, 63) for name, table in top.entries("operation", 63).items()}
+        number, version = top.number("number", 1, 0xFFFF), top.number("version", 1, 0xFFFF)
+        protocol = Protocol(top.text("name"), number, version, operations)
         found[str(protocol)] = protocol
     return found
 
@@ -122,141 +101,109 @@ def read(file: Path, protocols: dict[str, Protocol]) -> Manifest:
     """The manifest in `file`."""
     document = Document(file, ManifestError)
     top = document.table
-    component = top.table("component", required=True)
-    vm = top.table("vm", required=True)
+    component = _component(top)
+    serves = top.each("serves", INTERFACE_NAME_MAX, lambda table: _serves(table, protocols))
+    uses = _uses(top, protocols)
+    devices = top.each("device", INTERFACE_NAME_MAX, lambda table: _device(table, component.name, serves))
+    top.end()
+    for name in uses.keys() & serves.keys():
+        remedy = "give the two interfaces different names"
+        raise document.error(("uses", name), f'"{name}" is also served', remedy)
+    return Manifest(document, component, serves, uses, devices)
+
+
+def _component(top: Table) -> Component:
+    table, vm = top.table("component", required=True), top.table("vm", required=True)
+    hypercalls, quotas, restart = top.table("hypercalls"), top.table("quotas"), top.table("restart")
+    check_name(table, "name", table.text("name"), COMPONENT_NAME_MAX)
+    if "/" in table.text("image"):
+        problem = f'"{table.text("image")}" is not the plain name of a file'
+        raise table.error("image", problem, "name the file, not its folder")
+    memory_kind: Any = vm.choice("memory_kind", ("shared", "private"), "shared")
     vm.number("vcpus", 1, 1, default=1)
-    name = component.text("name")
-    check_name(component, "name", name, COMPONENT_NAME_MAX)
-    image = component.text("image")
-    if "/" in image or not image:
-        raise component.error(
-            "image", f'"{image}" is not the plain name of a file', "name the file, not its folder"
-        )
-    hypercalls = top.table("hypercalls")
     allowed = hypercalls.names("allow", abi.HYPERCALL_NUMBERS, "hypercalls", required=False)
-    hypercalls.end()
-    quotas = top.table("quotas")
-    restart = top.table("restart")
-    manifest = Manifest(
-        document=document,
-        name=name,
-        image=image,
-        version=component.text("version"),
-        vendor=component.text("vendor"),
-        memory=vm.size("memory", abi.VM_MEMORY_MAX, _PAGE),
-        memory_kind=cast(
-            Literal["shared", "private"], vm.choice("memory_kind", ("shared", "private"), "shared")
-        ),
-        hypercalls=frozenset(abi.HYPERCALL_NUMBERS[call] for call in allowed),
-        heartbeat_ms=restart.number("heartbeat_ms", 0, 3_600_000, default=0),
+    component = Component(
+        name=table.text("name"), index=-1, image=table.text("image"),
+        version=table.text("version"), vendor=table.text("vendor"),
+        memory=vm.size("memory", abi.VM_MEMORY_MAX, _PAGE), memory_kind=memory_kind,
+        hypercalls=frozenset(abi.HYPERCALL_NUMBERS[name] for name in allowed),
         restart=_restart(restart),
+        heartbeat_ms=restart.number("heartbeat_ms", 0, MS_MAX, default=0),
+        states=tuple(top.each("state", INTERFACE_NAME_MAX, _state).values()),
         cpu_percent=quotas.number("cpu_percent", 1, 100, default=0),
-        serves={
-            name: _serves(table, protocols)
-            for name, table in top.entries("serves", INTERFACE_NAME_MAX).items()
-        },
-        uses=_all_uses(top, protocols),
-        devices={name: _device(table) for name, table in top.entries("device", INTERFACE_NAME_MAX).items()},
-        states=tuple(_state(name, table) for name, table in top.entries("state", INTERFACE_NAME_MAX).items()),
-    )
-    for table in (component, vm, quotas, top):
-        table.end()
-    if manifest.memory < MEMORY_MIN:
+    )  # fmt: skip
+    if component.memory < MEMORY_MIN:
         raise vm.error("memory", f"{vm.text('memory')} is too little", "use at least 4 MiB")
-    _check_devices(manifest)
-    for name in manifest.uses.keys() & manifest.serves.keys():
-        raise document.error(
-            ("uses", name), f'"{name}" is also served', "give the two interfaces different names"
-        )
-    return manifest
+    for each in (table, vm, hypercalls, quotas, restart):
+        each.end()
+    return component
 
 
 def _restart(table: Table) -> RestartPolicy:
-    give_up = table.table("give_up")
-    stated = "give_up" in table
-    policy = RestartPolicy(
-        policy=cast(
-            Literal["always", "never", "backoff"],
-            table.choice("policy", ("always", "never", "backoff"), "always"),
-        ),
-        backoff_ms=table.numbers("backoff_ms", 0, 3_600_000),
-        give_up_restarts=give_up.number("restarts", 1, 1_000_000, None if stated else 0),
-        give_up_within_ms=1000 * give_up.number("within_s", 1, 1_000_000, None if stated else 0),
-        spares=table.number("spares", 0, 4, default=1),
-    )
-    give_up.end()
-    table.end()
-    if policy.policy == "backoff" and not policy.backoff_ms:
+    policy: Any = table.choice("policy", ("always", "never", "backoff"), "always")
+    backoff_ms = table.numbers("backoff_ms", 0, MS_MAX)
+    if policy == "backoff" and not backoff_ms:
         raise table.error("policy", '"backoff" without delays', "add backoff_ms = [0, 10, 100]")
-    return policy
+    give_up = table.table("give_up")
+    default = None if "give_up" in table else 0
+    restarts = give_up.number("restarts", 1, 1_000_000, default)
+    within_s = give_up.number("within_s", 1, 1_000_000, default)
+    give_up.end()
+    spares = table.number("spares", 0, 4, default=1)
+    return RestartPolicy(policy, backoff_ms, restarts, 1000 * within_s, spares)
 
 
-def _protocol(table: Table, protocols: dict[str, Protocol]) -> Protocol:
+def _state(table: Table) -> StateRegion:
+    survives = table.names("survives", ("crash", "update"), "occasions")
+    size, schema = table.size("size", OBJECT_MAX, _PAGE), table.number("schema", 1, 0xFFFFFFFF)
+    return StateRegion(table.path[-1], size, schema, frozenset(survives))
+
+
+def _protocol(table: Table, protocols: dict[str, Protocol]) -> tuple[Protocol, int]:
+    """The protocol of an interface, and the mask of the operations stated."""
     text = table.text("protocol")
-    if text in protocols:
-        return protocols[text]
-    name = text.partition("@")[0]
-    versions = sorted(str(protocol) for protocol in protocols.values() if protocol.name == name)
-    if versions:
-        raise table.error("protocol", f'there is no "{text}"', f"versions of {name}: {', '.join(versions)}")
-    raise table.error("protocol", f'no protocol "{text}"', suggestion(text, protocols, "protocols"))
-
-
-def _operations(table: Table, protocol: Protocol) -> int:
+    if text not in protocols:
+        name = text.partition("@")[0]
+        versions = ", ".join(each for each, protocol in protocols.items() if protocol.name == name)
+        remedy = f"versions of {name}: {versions}" if versions else suggestion(text, protocols, "protocols")
+        raise table.error("protocol", f'no protocol "{text}"', remedy)
+    protocol = protocols[text]
     names = table.names("operations", protocol.operations, f"operations of {protocol}")
-    return sum(1 << protocol.operations[name] for name in names)
+    return protocol, sum(1 << protocol.operations[name] for name in names)
 
 
 def _serves(table: Table, protocols: dict[str, Protocol]) -> Serves:
-    protocol = _protocol(table, protocols)
-    serves = Serves(
-        protocol=protocol,
-        operations=_operations(table, protocol),
-        clients=table.number("clients", 1, abi.CHANNELS, default=1),
-        slots=table.power("slots", abi.CHANNEL_SLOTS_MAX),
-        slot_data=table.size("slot_data", abi.SLOT_DATA_MAX, _PAGE, default="4 KiB"),
-    )
-    table.end()
-    return serves
+    protocol, operations = _protocol(table, protocols)
+    clients = table.number("clients", 1, abi.CHANNELS, default=1)
+    slots = table.power("slots", abi.CHANNEL_SLOTS_MAX)
+    slot_data = table.size("slot_data", abi.SLOT_DATA_MAX, _PAGE, default="4 KiB")
+    return Serves(protocol, operations, clients, slots, slot_data)
 
 
-def _all_uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Uses]:
-    pools = {name: _pool(table) for name, table in top.entries("pool", INTERFACE_NAME_MAX).items()}
-    grants = {name: _grants(table) for name, table in top.entries("grants", INTERFACE_NAME_MAX).items()}
-    tables = top.entries("uses", INTERFACE_NAME_MAX)
+def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Uses]:
+    """All interfaces used, each with the memory lent to its server."""
+    pools = top.each("pool", INTERFACE_NAME_MAX, _pool)
+    grants = top.each("grants", INTERFACE_NAME_MAX, _grants)
+
+    def read_one(table: Table) -> Uses:
+        name = table.path[-1]
+        protocol, operations = _protocol(table, protocols)
+        pool, objects = pools.pop(name, None), grants.pop(name, None)
+        dma: Any = table.choice("dma", ("none", "pool", "per_request"), "pool" if pool else "none")
+        if dma == "pool" and not pool:
+            raise table.error("dma", '"pool" without a pool', f"add [pool.{name}]")
+        if dma == "per_request" and not objects:
+            raise table.error("dma", '"per_request" without pages to lend', f"add [grants.{name}]")
+        deadline_ms = table.number("deadline_ms", 1, MS_MAX, default=0)
+        on_restart = _ON_RESTART[table.choice("on_restart", tuple(_ON_RESTART), "replay")]
+        root = _root(table) if protocol.name == "fs" else b""
+        return Uses(protocol, operations, deadline_ms, on_restart, root, pool, objects, dma)
+
+    uses = top.each("uses", INTERFACE_NAME_MAX, read_one)
     for kind, names in (("pool", pools), ("grants", grants)):
-        for name in names.keys() - tables.keys():
-            raise top.document.error(
-                (kind, name), f'no interface "{name}" is used', suggestion(name, tables, "used interfaces")
-            )
-    return {
-        name: _uses(table, protocols, pools.get(name), grants.get(name)) for name, table in tables.items()
-    }
-
-
-def _uses(
-    table: Table, protocols: dict[str, Protocol], pool: Pool | None, grants: GrantObjects | None
-) -> Uses:
-    protocol = _protocol(table, protocols)
-    uses = Uses(
-        protocol=protocol,
-        operations=_operations(table, protocol),
-        deadline_ms=table.number("deadline_ms", 1, 3_600_000, default=0),
-        on_restart=_ON_RESTART[table.choice("on_restart", tuple(_ON_RESTART), "replay")],
-        parameter=_root(table) if protocol.name == "fs" else b"",
-        pool=pool,
-        grants=grants,
-        dma=cast(
-            Literal["none", "pool", "per_request"],
-            table.choice("dma", ("none", "pool", "per_request"), "pool" if pool else "none"),
-        ),
-    )
-    table.end()
-    name = table.path[-1]
-    if uses.dma == "pool" and not pool:
-        raise table.error("dma", '"pool" without a pool', f"add [pool.{name}]")
-    if uses.dma == "per_request" and not grants:
-        raise table.error("dma", '"per_request" without pages to lend', f"add [grants.{name}]")
+        for name in names:
+            remedy = suggestion(name, uses, "used interfaces")
+            raise top.document.error((kind, name), f'no interface "{name}" is used', remedy)
     return uses
 
 
@@ -273,49 +220,22 @@ def _root(table: Table) -> bytes:
 
 def _pool(table: Table) -> Pool:
     pool = Pool(table.number("buffers", 1, 4096), table.size("buffer", 4 << 20, _PAGE))
-    table.end()
     if pool.buffers * pool.buffer > OBJECT_MAX:
         raise table.error("buffers", "the pool is larger than 64 MiB", "use fewer or smaller buffers")
     return pool
 
 
 def _grants(table: Table) -> GrantObjects:
-    objects = GrantObjects(
-        count=table.number("objects", 1, abi.REGIONS, default=1),
-        pages=table.number("pages", 1, OBJECT_MAX // _PAGE),
-        rights=sum(_RIGHTS[letter] for letter in table.choice("offer", _OFFERS)),
-    )
-    table.end()
-    return objects
+    count = table.number("objects", 1, abi.REGIONS, default=1)
+    pages = table.number("pages", 1, OBJECT_MAX // _PAGE)
+    return GrantObjects(count, pages, sum(_RIGHTS[letter] for letter in table.choice("offer", _OFFERS)))
 
 
-def _device(table: Table) -> DeviceNeed:
-    device = DeviceNeed(
-        kind=cast(Literal["virtio-blk"], table.choice("kind", ("virtio-blk",))),
-        queues=table.number("queues", 1, abi.DOORBELLS - abi.DOORBELL_QUEUE, default=1),
-        queue_size=table.power("size", abi.VRING_SIZE_MAX),
-        channel=table.text("channel"),
-    )
-    table.end()
-    return device
-
-
-def _state(name: str, table: Table) -> StateRegion:
-    region = StateRegion(
-        name=name,
-        size=table.size("size", OBJECT_MAX, _PAGE),
-        schema=table.number("schema", 1, 0xFFFFFFFF),
-        survives=frozenset(table.names("survives", ("crash", "update"), "occasions")),
-    )
-    table.end()
-    return region
-
-
-def _check_devices(manifest: Manifest) -> None:
-    for name, device in manifest.devices.items():
-        if device.channel not in manifest.serves:
-            raise manifest.document.error(
-                ("device", name, "channel"),
-                f'no interface "{device.channel}" is served',
-                suggestion(device.channel, manifest.serves, "served interfaces"),
-            )
+def _device(table: Table, component: str, serves: dict[str, Serves]) -> Device:
+    kind: Any = table.choice("kind", ("virtio-blk",))
+    queues = table.number("queues", 1, abi.DOORBELLS - abi.DOORBELL_QUEUE, default=1)
+    queue_size, channel = table.power("size", abi.VRING_SIZE_MAX), table.text("channel")
+    if channel not in serves:
+        remedy = suggestion(channel, serves, "served interfaces")
+        raise table.error("channel", f'no interface "{channel}" is served', remedy)
+    return Device("", component, table.path[-1], kind, queues, queue_size, channel)

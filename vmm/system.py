@@ -24,7 +24,7 @@ allows, is an error, never silently less. Raises the errors of `vmm.document`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from hypervisor.channels import Geometry
 from hypervisor.policy import Channel, Component, Device, Policy, RestartPolicy, Trust
 from vmm import manifest as manifests
 from vmm.document import (
+    ConfigurationError,
     Document,
     ProgramNotFoundError,
     SystemFileError,
@@ -41,7 +42,7 @@ from vmm.document import (
     size_text,
     suggestion,
 )
-from vmm.manifest import Manifest, Protocol, Serves
+from vmm.manifest import Manifest, Protocol, Serves, Uses
 
 HYPERVISOR = "hypervisor"  # the pseudo-client of the supervisor's channel
 PROGRAM = "program"  # stands for any program in routes
@@ -72,15 +73,18 @@ class _System:
     """A system file that has been read, with the manifests of everything in this system, in order."""
 
     document: Document
-    name: str
-    limit: int
     images: Path
     supervisor: str
     manifests: dict[str, Manifest]
-    programs: frozenset[str]  # those of `manifests` that are programs
+    programs: list[str]  # those of `manifests` that are programs
     routes: dict[_End, _Route]
 
-    def route_error(self, route: _Route, problem: str, remedy: str) -> Exception:
+    def serves(self, end: _End) -> Serves:
+        """The interface at a server's end."""
+        return self.manifests[end.component].serves[end.interface]
+
+    def route_error(self, route: _Route, problem: str, remedy: str) -> ConfigurationError:
+        """An error at a route."""
         return self.document.error(("routes", route.key), problem, remedy)
 
 
@@ -90,114 +94,85 @@ def compile(
     """The policy of the system in `file`, with `programs` instances of `program` (NAME, NAME.2, ...)."""
     document = Document(file, SystemFileError)
     top = document.table
-    folders = _program_folders(top)
-    system = _read(
-        top, manifests.read_protocols(protocols), _find_program(document, folders, program), programs
-    )
+    table = top.table("system", required=True)
+    name, limit = table.text("name"), table.size("memory", MEMORY_LIMIT_MAX, abi.PAGE_SIZE)
+    check_name(table, "name", name, manifests.COMPONENT_NAME_MAX)
+    system = _read(top, table, manifests.read_protocols(protocols), program, programs)
+    table.end()
     channels = _supervisor_channel(system)
-    channels += [
-        _channel(system, _End(name, interface), len(channels) + index)
-        for index, (name, interface) in enumerate(
-            (name, interface) for name, manifest in system.manifests.items() for interface in manifest.uses
-        )
-    ]
+    for component, manifest in system.manifests.items():
+        for interface in manifest.uses:
+            channels.append(_channel(system, _End(component, interface), len(channels)))
     _check_cycles(system)
     _check_servers(system, channels)
-    policy = Policy(
-        name=system.name,
-        components=tuple(_component(system, name, index) for index, name in enumerate(system.manifests)),
-        channels=tuple(channels),
-        devices=tuple(_devices(system, top)),
-        trust=Trust(system.supervisor or None),
-    )
+    components = [_component(system, each, index) for index, each in enumerate(system.manifests)]
+    devices = _devices(system, top)
     top.end()
-    _check_memory(system, policy)
+    trust = Trust(system.supervisor or None)
+    policy = Policy(name, tuple(components), tuple(channels), tuple(devices), trust)
+    _check_memory(document, policy, limit)
     return policy
 
 
-def _program_folders(top: Table) -> list[Path]:
+def _read(
+    top: Table, table: Table, protocols: dict[str, Protocol], program: str | None, count: int
+) -> _System:
+    """Everything the system file names. `table` is its [system]."""
+    document = top.document
+    longest = manifests.COMPONENT_NAME_MAX
+    found = top.each("components", longest, lambda entry: _read_component(entry, protocols))
+    supervisor = table.text("supervisor", "")
+    if supervisor and supervisor not in found:
+        remedy = suggestion(supervisor, found, "components")
+        raise table.error("supervisor", f'no component "{supervisor}"', remedy)
+    known, names = _programs(top), []
+    if program is not None:
+        if program not in known:
+            remedy = suggestion(program, known, "programs")
+            raise ProgramNotFoundError(document.file, 0, "", f'no program "{program}" in this system', remedy)
+        if program in found:
+            key = ("components", program)
+            raise document.error(key, f'"{program}" is a program too', "rename the component")
+        if not 1 <= count <= PROGRAMS_MAX:
+            raise SystemFileError(document.file, 0, "", f"{count} instances", f"use 1 to {PROGRAMS_MAX}")
+        names = [program, *(f"{program}.{number}" for number in range(2, count + 1))]
+        found |= dict.fromkeys(names, manifests.read(known[program], protocols))
+    routes = _routes(top.table("routes"), found)
+    return _System(document, table.path_to("images"), supervisor, found, names, routes)
+
+
+def _read_component(entry: Table, protocols: dict[str, Protocol]) -> Manifest:
+    if entry.path[-1] in (HYPERVISOR, PROGRAM):
+        problem = f'the name "{entry.path[-1]}" has a meaning of its own'
+        raise entry.error("", problem, "choose another name")
+    return manifests.read(entry.path_to("manifest"), protocols)
+
+
+def _programs(top: Table) -> dict[str, Path]:
+    """The manifests of all programs of this system, by name."""
     table = top.table("programs")
-    folders = [top.document.relative(folder) for folder in table.strings("folders") or []]
-    for folder in folders:
-        if not folder.is_dir():
-            raise table.error(
-                "folders", f'no folder "{folder}"', "correct the path; it is relative to this file"
-            )
-    table.end()
-    return folders
-
-
-def _programs_in(folders: list[Path]) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for folder in folders:
+    for text in table.strings("folders") or []:
+        folder = top.document.relative(text)
+        if not folder.is_dir():
+            remedy = "correct the path; it is relative to this file"
+            raise table.error("folders", f'no folder "{folder}"', remedy)
         for file in sorted(folder.glob("*/manifest.toml")):
             found.setdefault(file.parent.name, file)
-    return found
-
-
-def _find_program(document: Document, folders: list[Path], program: str | None) -> tuple[str, Path] | None:
-    if program is None:
-        return None
-    known = _programs_in(folders)
-    if program not in known:
-        remedy = suggestion(program, known, "programs")
-        raise ProgramNotFoundError(document.file, 0, "", f'no program "{program}" in this system', remedy)
-    return program, known[program]
-
-
-def _read(
-    top: Table, protocols: dict[str, Protocol], program: tuple[str, Path] | None, count: int
-) -> _System:
-    table = top.table("system", required=True)
-    name = table.text("name")
-    check_name(table, "name", name, manifests.COMPONENT_NAME_MAX)
-    found: dict[str, Manifest] = {}
-    components = top.entries("components", manifests.COMPONENT_NAME_MAX)
-    for each, entry in components.items():
-        if each in (HYPERVISOR, PROGRAM):
-            raise entry.error("", f'the name "{each}" has a meaning of its own', "choose another name")
-        found[each] = manifests.read(entry.path_to("manifest"), protocols)
-        entry.end()
-    names = []
-    if program:
-        if program[0] in found:
-            raise top.document.error(
-                ("components", program[0]), f'"{program[0]}" is a program too', "rename the component"
-            )
-        if not 1 <= count <= PROGRAMS_MAX:
-            raise SystemFileError(top.document.file, 0, "", f"{count} instances", f"use 1 to {PROGRAMS_MAX}")
-        manifest = manifests.read(program[1], protocols)
-        names = [program[0], *(f"{program[0]}.{number}" for number in range(2, count + 1))]
-        found |= dict.fromkeys(names, manifest)
-    supervisor = table.text("supervisor", "")
-    if supervisor and supervisor not in components:
-        raise table.error(
-            "supervisor", f'no component "{supervisor}"', suggestion(supervisor, components, "components")
-        )
-    system = _System(
-        document=top.document,
-        name=name,
-        limit=table.size("memory", MEMORY_LIMIT_MAX, abi.PAGE_SIZE),
-        images=table.path_to("images"),
-        supervisor=supervisor,
-        manifests=found,
-        programs=frozenset(names),
-        routes=_routes(top.table("routes"), found),
-    )
     table.end()
-    return system
+    return found
 
 
 def _routes(table: Table, found: dict[str, Manifest]) -> dict[_End, _Route]:
     routes: dict[_End, _Route] = {}
     for key in table:
-        client = _end(table, key, key)
+        client, operations = _end(table, key, key), None
         if table.is_table(key):
             inner = table.table(key)
             server, operations = inner.text("to"), inner.strings("operations")
             inner.end()
         else:
-            server, operations = table.text(key), None
+            server = table.text(key)
         route = _Route(key, _end(table, key, server), operations)
         if client.component != PROGRAM:
             _check_end(table, key, client, found, "uses")
@@ -215,144 +190,89 @@ def _end(table: Table, key: str, text: str) -> _End:
 
 def _check_end(table: Table, key: str, end: _End, found: dict[str, Manifest], side: str) -> None:
     if end.component not in found:
-        raise table.error(
-            key, f'no component "{end.component}"', suggestion(end.component, found, "components")
-        )
+        remedy = suggestion(end.component, found, "components")
+        raise table.error(key, f'no component "{end.component}"', remedy)
     manifest = found[end.component]
     interfaces = manifest.serves if side == "serves" else manifest.uses
     if end.interface not in interfaces:
-        raise table.error(
-            key,
-            f'{end.component} {side} no interface "{end.interface}"',
-            suggestion(end.interface, interfaces, f"interfaces it {side}"),
-        )
+        remedy = suggestion(end.interface, interfaces, f"interfaces it {side}")
+        raise table.error(key, f'{end.component} {side} no interface "{end.interface}"', remedy)
 
 
 def _component(system: _System, name: str, index: int) -> Component:
     manifest = system.manifests[name]
-    program = name in system.programs
-    image = system.images / manifest.image
+    image = system.images / manifest.component.image
     if not image.is_file():
-        raise manifest.document.error(
-            ("component", "image"),
-            f'no file "{image}"',
-            'build the guests with "make setup", or correct the name',
-        )
-    return Component(
-        name=name,
-        index=index,
-        image=str(image),
-        version=manifest.version,
-        vendor=manifest.vendor,
-        memory=manifest.memory,
-        memory_kind=manifest.memory_kind,
-        hypercalls=manifest.hypercalls,
-        restart=RestartPolicy(policy="never", spares=0) if program else manifest.restart,
-        heartbeat_ms=manifest.heartbeat_ms,
-        states=manifest.states,
-        cpu_percent=manifest.cpu_percent,
-        is_program=program,
-    )
+        remedy = 'build the guests with "make setup", or correct the name'
+        raise manifest.document.error(("component", "image"), f'no file "{image}"', remedy)
+    component = replace(manifest.component, name=name, index=index, image=str(image))
+    if name in system.programs:
+        return replace(component, is_program=True, restart=RestartPolicy(policy="never", spares=0))
+    return component
 
 
 def _channel(system: _System, client: _End, index: int) -> Channel:
-    manifest = system.manifests[client.component]
-    uses = manifest.uses[client.interface]
     key = _End(PROGRAM, client.interface) if client.component in system.programs else client
     route = system.routes.get(key)
     if route is None:
-        raise system.document.error(
-            ("routes",),
-            f'no route for "{key}", which {client.component} needs',
-            f'add "{key}" = "server.interface"',
-        )
-    serves = system.manifests[route.server.component].serves[route.server.interface]
+        problem = f'no route for "{key}", which {client.component} needs'
+        raise system.document.error(("routes",), problem, f'add "{key}" = "server.interface"')
+    uses, serves = system.manifests[client.component].uses[client.interface], system.serves(route.server)
     if str(uses.protocol) != str(serves.protocol):
-        raise system.route_error(
-            route,
-            f"{client} speaks {uses.protocol}, {route.server} speaks {serves.protocol}",
-            "route it to a server of the same protocol and version",
-        )
-    _check_operations(system, client, route, serves)
-    return _make_channel(index, client, route.server, serves, uses.operations, uses)
+        problem = f"{client} speaks {uses.protocol}, {route.server} speaks {serves.protocol}"
+        raise system.route_error(route, problem, "route it to a server of the same protocol and version")
+    _check_operations(system, client, route, uses, serves)
+    return _make_channel(index, client, route.server, serves, uses)
 
 
-def _check_operations(system: _System, client: _End, route: _Route, serves: Serves) -> None:
+def _check_operations(system: _System, client: _End, route: _Route, uses: Uses, serves: Serves) -> None:
     protocol = serves.protocol
-    asked = system.manifests[client.component]
-    wanted = asked.uses[client.interface].operations
-    server = system.manifests[route.server.component]
-    for name in protocol.names(wanted & ~serves.operations):
-        raise system.route_error(
-            route,
-            f'{client} asks for operation "{name}", which {route.server} does not serve',
-            f"change {_place(asked, 'uses', client.interface)}"
-            f" or {_place(server, 'serves', route.server.interface)}",
-        )
+    ours = _place(system, client, "uses")
+    for name in protocol.names(uses.operations & ~serves.operations):
+        problem = f'{client} asks for operation "{name}", which {route.server} does not serve'
+        raise system.route_error(route, problem, f"change {ours} or {_place(system, route.server, 'serves')}")
     if route.operations is None:
         return
     for name in route.operations:
         if name not in protocol.operations:
             remedy = suggestion(name, protocol.operations, f"operations of {protocol}")
             raise system.route_error(route, f'{protocol} has no operation "{name}"', remedy)
-    for name in protocol.names(wanted):
+    for name in protocol.names(uses.operations):
         if name not in route.operations:
-            raise system.route_error(
-                route,
-                f'{client} asks for operation "{name}", which this route does not allow',
-                f"allow it here, or change {_place(asked, 'uses', client.interface)}",
-            )
+            problem = f'{client} asks for operation "{name}", which this route does not allow'
+            raise system.route_error(route, problem, f"allow it here, or change {ours}")
 
 
-def _place(manifest: Manifest, side: str, interface: str) -> str:
-    return f"{manifest.document.file}:{manifest.document.line((side, interface, 'operations'))}"
+def _place(system: _System, end: _End, side: str) -> str:
+    """Where the manifest states the operations of an end."""
+    document = system.manifests[end.component].document
+    return f"{document.file}:{document.line((side, end.interface, 'operations'))}"
 
 
-def _make_channel(
-    index: int, client: _End, server: _End, serves: Serves, operations: int, uses: manifests.Uses | None
-) -> Channel:
+def _make_channel(index: int, client: _End, server: _End, serves: Serves, uses: Uses) -> Channel:
     protocol = serves.protocol
     return Channel(
-        index=index,
-        client=client.component,
-        client_interface=client.interface,
-        server=server.component,
-        server_interface=server.interface,
-        protocol=protocol.name,
-        protocol_number=protocol.number,
-        protocol_version=protocol.version,
-        slots=serves.slots,
-        slot_data=serves.slot_data,
-        operations=operations,
-        deadline_ms=uses.deadline_ms if uses else 0,
-        on_restart=uses.on_restart if uses else abi.ON_RESTART_REPLAY,
-        parameter=uses.parameter if uses else b"",
-        pool=uses.pool if uses else None,
-        grants=uses.grants if uses else None,
-        dma=uses.dma if uses else "none",
-    )
+        index, *client, *server, protocol.name, protocol.number, protocol.version,
+        serves.slots, serves.slot_data, uses.operations, uses.deadline_ms, uses.on_restart,
+        uses.parameter, uses.pool, uses.grants, uses.dma,
+    )  # fmt: skip
 
 
 def _supervisor_channel(system: _System) -> list[Channel]:
     """The channel by which the hypervisor tells the supervisor about faults."""
     if not system.supervisor:
         return []
-    manifest = system.manifests[system.supervisor]
+    manifest, key = system.manifests[system.supervisor], ("system", "supervisor")
     if manifest.uses:
-        raise system.document.error(
-            ("system", "supervisor"),
-            f"{system.supervisor} uses {', '.join(manifest.uses)}, and would wait for what it supervises",
-            f"remove [uses] from {manifest.document.file}",
-        )
+        names = ", ".join(manifest.uses)
+        problem = f"{system.supervisor} uses {names}, and would wait for what it supervises"
+        raise system.document.error(key, problem, f"remove [uses] from {manifest.document.file}")
     for interface, serves in manifest.serves.items():
         if serves.protocol.name == "supervise":
             client, server = _End(HYPERVISOR, "supervise"), _End(system.supervisor, interface)
-            return [_make_channel(0, client, server, serves, serves.operations, None)]
-    raise system.document.error(
-        ("system", "supervisor"),
-        f'{system.supervisor} does not serve "supervise"',
-        "name a component that does",
-    )
+            return [_make_channel(0, client, server, serves, Uses(serves.protocol, serves.operations))]
+    problem = f'{system.supervisor} does not serve "supervise"'
+    raise system.document.error(key, problem, "name a component that does")
 
 
 def _check_cycles(system: _System) -> None:
@@ -361,10 +281,8 @@ def _check_cycles(system: _System) -> None:
 
     def visit(name: str, trail: list[str]) -> None:
         if name in trail:
-            loop = [*trail[trail.index(name) :], name]
-            raise system.document.error(
-                ("routes",), f"needs form a cycle: {' -> '.join(loop)}", "remove one route"
-            )
+            loop = " -> ".join([*trail[trail.index(name) :], name])
+            raise system.document.error(("routes",), f"needs form a cycle: {loop}", "remove one route")
         if name not in done:
             for client, route in system.routes.items():
                 if client.component == name:
@@ -379,67 +297,50 @@ def _check_servers(system: _System, channels: list[Channel]) -> None:
     """Limits that concern all clients of a server together."""
     for name, manifest in system.manifests.items():
         for interface, serves in manifest.serves.items():
-            clients = [
-                each.client for each in channels if (each.server, each.server_interface) == (name, interface)
-            ]
+            clients = [e.client for e in channels if (e.server, e.server_interface) == (name, interface)]
             if len(clients) > serves.clients:
-                raise manifest.document.error(
-                    ("serves", interface, "clients"),
-                    f"{len(clients)} clients ({', '.join(clients)}), {serves.clients} allowed",
-                    f"raise clients, or remove routes in {system.document.file}",
-                )
+                problem = f"{len(clients)} clients ({', '.join(clients)}), {serves.clients} allowed"
+                remedy = f"raise clients, or remove routes in {system.document.file}"
+                raise manifest.document.error(("serves", interface, "clients"), problem, remedy)
         ends = [each for each in channels if name in (each.client, each.server)]
+        key = ("components", name)
         if len(ends) > abi.CHANNELS:
-            raise system.document.error(
-                ("components", name), f"{len(ends)} channels", f"use at most {abi.CHANNELS} for one component"
-            )
+            remedy = f"use at most {abi.CHANNELS} for one component"
+            raise system.document.error(key, f"{len(ends)} channels", remedy)
         if sum(len(each.parameter) for each in ends) > _PARAMETERS_MAX:
-            raise system.document.error(
-                ("components", name),
-                "the roots of its clients are too long",
-                f"use {_PARAMETERS_MAX} bytes in all",
-            )
+            remedy = f"use {_PARAMETERS_MAX} bytes in all"
+            raise system.document.error(key, "the roots of its clients are too long", remedy)
 
 
 def _devices(system: _System, top: Table) -> list[Device]:
-    devices: list[Device] = []
     driven: dict[_End, str] = {}
-    for name, table in top.entries("devices", manifests.INTERFACE_NAME_MAX).items():
-        text = table.text("component")
-        driver = _end(table, "component", text)
+
+    def read(table: Table) -> Device:
+        driver = _end(table, "component", table.text("component"))
         if driver.component not in system.manifests:
             remedy = suggestion(driver.component, system.manifests, "components")
             raise table.error("component", f'no component "{driver.component}"', remedy)
         needs = system.manifests[driver.component].devices
         if driver.interface not in needs:
-            raise table.error(
-                "component",
-                f"{driver.component} has no [device.{driver.interface}]",
-                suggestion(driver.interface, needs, f"devices of {driver.component}"),
-            )
+            remedy = suggestion(driver.interface, needs, f"devices of {driver.component}")
+            raise table.error("component", f"{driver.component} has no [device.{driver.interface}]", remedy)
         if driver in driven:
-            raise table.error(
-                "component", f"{driver} has the device {driven[driver]} already", "remove one of the two"
-            )
-        driven[driver] = name
-        need = needs[driver.interface]
+            problem = f"{driver} has the device {driven[driver]} already"
+            raise table.error("component", problem, "remove one of the two")
+        driven[driver] = name = table.path[-1]
         read_only = table.flag("read_only", True)
-        table.end()
-        devices.append(
-            Device(name, *driver, need.kind, need.queues, need.queue_size, need.channel, read_only=read_only)
-        )
+        return replace(needs[driver.interface], name=name, component=driver.component, read_only=read_only)
+
+    devices = top.each("devices", manifests.INTERFACE_NAME_MAX, read)
     for component, manifest in system.manifests.items():
         for interface in manifest.devices:
             if _End(component, interface) not in driven:
-                raise system.document.error(
-                    ("components", component),
-                    f"no device for {component}.{interface}",
-                    "add one under [devices]",
-                )
-    return devices
+                problem = f"no device for {component}.{interface}"
+                raise system.document.error(("components", component), problem, "add one under [devices]")
+    return list(devices.values())
 
 
-def _check_memory(system: _System, policy: Policy) -> None:
+def _check_memory(document: Document, policy: Policy, limit: int) -> None:
     """Everything that may exist at once, warm spares included, fits in the system's limit."""
     total = sum(each.memory * (1 + each.restart.spares) for each in policy.components)
     total += sum(state.size for each in policy.components for state in each.states)
@@ -447,10 +348,7 @@ def _check_memory(system: _System, policy: Policy) -> None:
         total += Geometry.of(channel.slots, channel.slot_data).size
         total += channel.pool.buffers * channel.pool.buffer if channel.pool else 0
         total += channel.grants.count * channel.grants.pages * abi.PAGE_SIZE if channel.grants else 0
-    if total > system.limit:
-        needed = size_text(-(-total >> 20) << 20)
-        raise system.document.error(
-            ("system", "memory"),
-            f"the components need {needed}, {size_text(system.limit)} allowed",
-            "raise the limit, or lower memory and spares in the manifests",
-        )
+    if total > limit:
+        problem = f"the components need {size_text(-(-total >> 20) << 20)}, {size_text(limit)} allowed"
+        remedy = "raise the limit, or lower memory and spares in the manifests"
+        raise document.error(("system", "memory"), problem, remedy)

@@ -29,6 +29,7 @@ from vmm import system
 from vmm.document import ConfigurationError
 from vmm.killer import Killer
 from vmm.launch import LaunchError, ProcessLauncher, Zygote
+from vmm.probe import ProbeError
 
 INTERNAL = 125
 QUIET_DEADLINE_S = 10.0
@@ -187,7 +188,7 @@ def _free_name(folder: Path, name: str) -> Path:
     if path.exists():
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             if probe.connect_ex(str(path)) == 0:
-                raise LaunchError(f'a system "{name}" is already running; choose another name with --name')
+                raise LaunchError(f'a system "{name}" is already running; choose another name with -s')
         path.unlink(missing_ok=True)  # left by one that was killed
     return path
 
@@ -232,7 +233,7 @@ def main() -> int:
         return serve(link, zygote)
     except EOFError:
         return INTERNAL
-    except (ConfigurationError, LaunchError) as error:
+    except (ConfigurationError, LaunchError, ProbeError) as error:
         link.send("error", message=str(error), status=error.status)
         return error.status
     except PlacementError as error:

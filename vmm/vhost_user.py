@@ -179,7 +179,7 @@ class Backend:
         if NEEDED & ~offered or PROTOCOL_NEEDED & ~protocol:
             self._refuse(
                 f"it offers features {offered:#x} and protocol features {protocol:#x}, but needs to have "
-                f"{int(NEEDED):#x} and {int(PROTOCOL_NEEDED):#x}"
+                f"{NEEDED:#x} and {PROTOCOL_NEEDED:#x}"
             )
         protocol &= PROTOCOL_WANTED
         self._send(

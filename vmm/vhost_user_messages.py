@@ -8,7 +8,7 @@ file descriptors travel with the header.
 from __future__ import annotations
 
 import struct
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 
 HEADER = struct.Struct("<III")  # request, flags, payload size
 U64 = struct.Struct("<Q")
@@ -55,7 +55,9 @@ class Request(IntEnum):
     REM_MEM_REG = 38
 
 
-class ProtocolFeature(IntFlag):
+class ProtocolFeature(IntEnum):
+    """Optional parts of the protocol, as bits."""
+
     MQ = 1 << 0
     REPLY_ACK = 1 << 3
     CONFIG = 1 << 9
@@ -63,7 +65,7 @@ class ProtocolFeature(IntFlag):
     CONFIGURE_MEM_SLOTS = 1 << 15
 
 
-class Feature(IntFlag):
+class Feature(IntEnum):
     """Virtio feature bits: those of the transport, and those of a block device."""
 
     BLK_SIZE_MAX = 1 << 1

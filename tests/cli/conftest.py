@@ -20,6 +20,7 @@ def environment(folder: Path, **more: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "R3S3_RUNTIME_DIR": str(folder),
+        "R3S3_CACHE_DIR": str(folder / "cache"),
         "FAKE_REQUEST": str(folder / "request.json"),
         **more,
     }

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,11 @@ END_SECONDS = 10.0
 
 @pytest.mark.parametrize(
     ("program", "status"),
-    [("good", 0), ("good=3", 3), ("good=139", 139), ("error", 125), ("not-runnable", 126), ("not-found", 127)],
-)
+    [
+        ("good", 0), ("good=3", 3), ("good=139", 139),
+        ("error", 125), ("not-runnable", 126), ("not-found", 127),
+    ],
+)  # fmt: skip
 def test_exit_status(r3s3: Run, system_file: Path, program: str, status: int) -> None:
     assert r3s3("run", system_file, "--", program).returncode == status
 
@@ -105,7 +109,8 @@ def test_report_without_room(r3s3: Run, system_file: Path) -> None:
          "no.sock: no such socket; start the vhost-user back-end first"),
         (["run", "system.toml", "--report", "no/out.json", "--", "ls"],
          "no/out.json: no folder no for the report; create it first"),
-        (["run", "system.toml", "--report", ".", "--", "ls"], ".: is a directory; name a file for the report"),
+        (["run", "system.toml", "--report", ".", "--", "ls"],
+         ".: is a directory; name a file for the report"),
         (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify'),
         ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify"),
     ],
@@ -136,9 +141,8 @@ def start(tmp_path: Path, system_file: Path, program: str) -> subprocess.Popen[b
     return process
 
 
-def until(condition: object) -> None:
+def until(condition: Callable[[], bool]) -> None:
     """Wait for `condition` to hold."""
-    assert callable(condition)
     deadline = time.monotonic() + END_SECONDS
     while not condition():
         assert time.monotonic() < deadline
@@ -170,7 +174,7 @@ def test_signal_stops_in_good_order(tmp_path: Path, system_file: Path, number: s
 def test_signal_stops_one_that_does_not_listen(tmp_path: Path, system_file: Path) -> None:
     process = start(tmp_path, system_file, "deaf")
     (hypervisor,) = children(process.pid)
-    until(lambda: (tmp_path / "request.json").exists())
+    until((tmp_path / "request.json").exists)
     time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=END_SECONDS)

@@ -17,7 +17,7 @@ SOURCES = (ROOT / "tests/file_server/harness", ROOT / "components/file_server/sr
 FLAGS = (
     "--edition", "2021", "-O", "-C", "debug-assertions=on", "-C", "overflow-checks=on", "-A", "dead_code",
 )  # fmt: skip
-STAT = struct.Struct("<IIIIQQqIIQQII")
+STAT = struct.Struct("<IIIIQQqIIQIIQQ")
 ENTRY = struct.Struct("<QQBBH")
 FRAMES = 8  # cache extents; far smaller than the larger images
 
@@ -55,6 +55,7 @@ class Stat(NamedTuple):
     sectors: int
     device: int
     kind: int
+    file_system: int
     reserved: int
 
 

@@ -81,7 +81,7 @@ ERRORS: dict[str, str] = {
         "protocols: blk@1, fs@1, fs@2, log@1, supervise@1"
     ),
     "no_such_version": (
-        'manifests/no_such_version.toml:11: serves.fs.protocol: there is no "fs@3"; versions of '
+        'manifests/no_such_version.toml:11: serves.fs.protocol: no protocol "fs@3"; versions of '
         "fs: fs@1, fs@2"
     ),
     "not_utf8": ("manifests/not_utf8.toml: not UTF-8 text; save it as UTF-8"),
@@ -181,15 +181,12 @@ def test_file_too_large(tmp_path: Path) -> None:
 
 def test_good_server() -> None:
     files = read("parts/files.toml")
-    assert (files.name, files.image, files.memory, files.memory_kind) == (
-        "files",
-        "files.elf",
-        8 << 20,
-        "shared",
-    )
-    assert files.restart == RestartPolicy("backoff", (0, 10, 100), 50, 60_000, 0)
-    assert (files.heartbeat_ms, files.cpu_percent) == (250, 50)
-    assert files.states == (StateRegion("open_files", 65536, 1, frozenset({"crash", "update"})),)
+    component = files.component
+    assert (component.name, component.image) == ("files", "files.elf")
+    assert (component.memory, component.memory_kind) == (8 << 20, "shared")
+    assert component.restart == RestartPolicy("backoff", (0, 10, 100), 50, 60_000, 0)
+    assert (component.heartbeat_ms, component.cpu_percent) == (250, 50)
+    assert component.states == (StateRegion("open_files", 65536, 1, frozenset({"crash", "update"})),)
     serves = files.serves["fs"]
     assert (str(serves.protocol), serves.operations, serves.clients) == ("fs@1", 0b11110, 2)
     assert (serves.slots, serves.slot_data) == (16, 128 << 10)
@@ -201,9 +198,9 @@ def test_good_server() -> None:
 def test_defaults_deny() -> None:
     """What a manifest does not state does not exist."""
     bare = read("parts/imageless.toml")
-    assert bare.hypercalls == frozenset()
-    assert (bare.serves, bare.uses, bare.devices, bare.states) == ({}, {}, {}, ())
-    assert bare.restart == RestartPolicy("always", (), 0, 0, 1)
+    assert (bare.serves, bare.uses, bare.devices) == ({}, {}, {})
+    assert (bare.component.hypercalls, bare.component.states) == (frozenset(), ())
+    assert bare.component.restart == RestartPolicy("always", (), 0, 0, 1)
 
 
 def test_strict_dma(tmp_path: Path) -> None:

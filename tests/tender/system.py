@@ -13,7 +13,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ _start:
 """
 
 
-@lru_cache(maxsize=None)
+@cache
 def assemble(source: str, *flags: str) -> bytes:
     """An ELF image of AT&T assembly; `_start` is at its beginning, r/o and r/w data may follow."""
     WORK.mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,8 @@ class Fault:
         self.message: str = body["message"]
 
     def __repr__(self) -> str:
-        return f"{abi.FAULT_NAMES[self.kind]} {self.vector} {self.error_code:#x} {self.address:#x} {self.message!r}"
+        words = f"{self.vector} {self.error_code:#x} {self.address:#x}"
+        return f"{abi.FAULT_NAMES[self.kind]} {words} {self.message!r}"
 
 
 class Guest:
@@ -119,6 +120,7 @@ class Guest:
             os.close(fd)
         theirs.close()
         self._sequence = 0
+        self._backlog: list[wire.Message] = []
 
     def stat(self, name: str) -> int:
         """A word of the statistics page."""
@@ -140,18 +142,28 @@ class Guest:
     def apply(self, *steps: tuple[int, ...], fds: Sequence[int] = (), info: bytes = b"") -> tuple[int, int]:
         """APPLY and its answer: (errno, index of the failing step)."""
         sequence = self.send_apply(steps, fds, info)
-        message = self.receive(wire.Kind.ACK)
+        while (message := self._next()).kind != wire.Kind.ACK:
+            self._backlog.append(message)  # the guest was faster
         assert message.sequence == sequence
         return message.args[0], message.args[1]
+
+    def ready(self) -> Guest:
+        """Wait until the VM has been built."""
+        assert self.apply() == (0, 0)
+        return self
 
     def run(self) -> None:
         """Let it run."""
         assert self.apply((wire.Operation.RUN, 0, 0, 0, 0)) == (0, 0)
 
-    def receive(self, kind: int) -> wire.Message:
-        """The next record, which must be of `kind`."""
+    def _next(self) -> wire.Message:
         message = wire.receive(self.sock)
         assert message is not None, "the tender has gone"
+        return message
+
+    def receive(self, kind: int) -> wire.Message:
+        """The next record, which must be of `kind`."""
+        message = self._backlog.pop(0) if self._backlog else self._next()
         assert message.kind == kind, (message.kind, message.args, message.body)
         return message
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from dataclasses import asdict
 
-from vmm.cli.command import Parser, print_json
+from vmm.cli.command import CommandError, Parser, print_json
 
 _WORDS = {True: "ok", False: "NOT OK", None: "missing"}
 
@@ -17,8 +17,10 @@ def add_arguments(parser: Parser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Examine; returns the exit status: 1 if something necessary is not ok."""
-    from vmm.examination import examine  # its native modules may be what is missing
-
+    try:
+        from vmm.examination import examine
+    except ImportError as error:
+        raise CommandError(f"not built yet ({error}); run: make setup") from None
     findings = []
     for finding in examine():
         findings.append(finding)

@@ -156,8 +156,8 @@ class Disk:
             | Feature.BLK_MQ
         )
         if self.read_only:
-            return int(features | Feature.BLK_RO)
-        return int(features | Feature.BLK_DISCARD | Feature.BLK_WRITE_ZEROES)
+            return features | Feature.BLK_RO
+        return features | Feature.BLK_DISCARD | Feature.BLK_WRITE_ZEROES
 
     def config(self) -> bytes:
         """The configuration space, 60 bytes."""

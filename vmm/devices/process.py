@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 from typing import Any, NoReturn
 
 from vmm.devices.back_end import BackEnd, FrontEndError
@@ -52,7 +51,6 @@ def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
 
 def _say(text: str) -> None:
     try:
-        sys.stderr.write(text + "\n")
-        sys.stderr.flush()
+        os.write(2, f"{text}\n".encode())
     except OSError:
         pass  # nobody listens

@@ -83,6 +83,8 @@ def _exception(vm: VirtualMachine, vector: int, ram: memoryview) -> Fault:
         if frame.error_code & _FETCH:
             verb = "execution of"
         message = f"{verb} {address:#x}, which {'forbids it' if frame.error_code & 1 else 'is not mapped'}"
+        if in_window(address) and not frame.error_code & _FETCH:
+            return Fault(abi.FAULT_WINDOW, message, registers, vector, frame.error_code, address)
     return Fault(abi.FAULT_EXCEPTION, message, registers, vector, frame.error_code, address)
 
 

@@ -13,7 +13,6 @@ JailError: this host refuses something; the message says what.
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import struct
@@ -30,20 +29,19 @@ _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
 _NAMESPACES = _NEWNS | _NEWUTS | _NEWIPC | _NEWPID | _NEWNET
 _NOBODY = 65534
 _CAP_SYS_ADMIN = 21
-_LAST_CAPABILITY = 63  # the loop ends at the kernel's own last one
 
 _MOUNT, _UMOUNT2, _PIVOT_ROOT, _CAPSET, _PRCTL, _UNSHARE = 165, 166, 155, 126, 157, 272
 _SETUID, _SETGID, _SETGROUPS = 117, 119, 116  # setresuid, setresgid, setgroups
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REC, _MS_PRIVATE = 1, 2, 4, 8, 0x4000, 0x40000
 _MNT_DETACH = 2
-_PR_CAPBSET_DROP, _PR_SET_DUMPABLE, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 24, 4, 28, 38
+_PR_SET_DUMPABLE, _PR_SET_SECUREBITS, _PR_SET_NO_NEW_PRIVS = 4, 28, 38
 _SECUREBITS = 0xEF  # NOROOT, NO_SETUID_FIXUP, NO_CAP_AMBIENT_RAISE, each locked; KEEP_CAPS off and locked
 _CAPABILITY_VERSION = 0x20080522
 
 _DATA_MAX = 256 << 20  # private memory beside a VM's own
 _DESCRIPTORS = 1024
 
-_forked_here = False  # this process was made by fork() below
+_forked_as_root: bool | None = None  # how fork() below made this process; None: it did not
 _outer_ids = (os.geteuid(), os.getegid())  # what the user is called outside a namespace made later
 _strings: dict[bytes, object] = {}  # C strings, kept alive
 
@@ -66,7 +64,7 @@ def fork(*, as_root: bool) -> int:
 
     `as_root` is what privileged() says, which the caller may have asked long ago.
     """
-    global _forked_here
+    global _forked_as_root
     try:
         pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
     except OSError as error:
@@ -75,7 +73,7 @@ def fork(*, as_root: bool) -> int:
             "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone) or run as root"
         ) from error
     if pid == 0:
-        _forked_here = True
+        _forked_as_root = as_root
     return pid
 
 
@@ -90,8 +88,9 @@ def confine(keep: Iterable[int]) -> None:
     """Descriptors, file system, identity, capabilities. The process must still have one thread only."""
     try:
         _keep_only(set(keep))
-        as_root = privileged()
-        if not _forked_here:  # only the pid namespace cannot be had without a fork
+        as_root = _forked_as_root
+        if as_root is None:  # only the pid namespace cannot be had without a fork
+            as_root = privileged()
             host.call(_UNSHARE, (_NAMESPACES if as_root else _NAMESPACES | _NEWUSER) & ~_NEWPID)
         if not as_root:
             _become_sole_user()
@@ -111,7 +110,7 @@ def seal(profile: str, files: Iterable[int] = (), private_memory: int = 0) -> No
     try:
         _limit(profile, _DATA_MAX + private_memory)
         host.call(_PRCTL, _PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.install(seccomp.compile_filter(seccomp.filter_for(profile, files)))
+        seccomp.install(seccomp.program(profile, os.getpid(), tuple(files)))
     except OSError as error:
         raise JailError(f"cannot seal the jail: {error}") from error
 
@@ -158,14 +157,8 @@ def _leave_file_system() -> None:
 
 
 def _drop_capabilities() -> None:
+    """All of the new user namespace. (The bounding set matters only to execve, which is refused.)"""
     host.call(_PRCTL, _PR_SET_SECUREBITS, _SECUREBITS)
-    for capability in range(_LAST_CAPABILITY + 1):
-        try:
-            host.call(_PRCTL, _PR_CAPBSET_DROP, capability)
-        except OSError as error:
-            if error.errno == errno.EINVAL:  # past the last one
-                break
-            raise
     header = ffi.from_buffer(struct.pack("<Ii", _CAPABILITY_VERSION, 0))
     data = ffi.from_buffer(bytes(24))
     host.call(_CAPSET, int(ffi.cast("uintptr_t", header)), int(ffi.cast("uintptr_t", data)))

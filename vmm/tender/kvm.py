@@ -59,7 +59,7 @@ class Kvm:
         self.run_size = host.ioctl(self.fd, lib.KVM_GET_VCPU_MMAP_SIZE)
         self.xsave_size = self.capability(lib.KVM_CAP_XSAVE2) or 4096
         self.cpuid = self._supported_cpuid()
-        self.cr4, self.xcr0 = self._features()
+        self.cr4, self.xcr0, self.sregs = self._probe_vcpu()
 
     def capability(self, number: int) -> int:
         """KVM_CHECK_EXTENSION: 0 where the capability is missing."""
@@ -82,8 +82,8 @@ class Kvm:
                 return entry.eax, entry.ebx, entry.ecx, entry.edx
         return 0, 0, 0, 0
 
-    def _features(self) -> tuple[int, int]:
-        """CR4 and XCR0 for a component: everything CPL3 code can use that this KVM accepts.
+    def _probe_vcpu(self) -> tuple[int, int, Any]:
+        """CR4 and XCR0 with all that CPL3 code can use and this KVM accepts; system registers with them.
 
         Asked of a scratch vCPU: a KVM without CPUID virtualization accepts more than it lists.
         """
@@ -97,7 +97,8 @@ class Kvm:
         for bit in (_CR4_UMIP, _CR4_FSGSBASE, _CR4_OSXSAVE):
             sregs.cr4 = cr4 | bit
             cr4 |= bit if _accepts(vcpu, lib.KVM_SET_SREGS, sregs) else 0
-        sregs.cr4 = cr4
+        host.ioctl(vcpu, lib.KVM_GET_SREGS, sregs)
+        _set_user_mode(sregs, cr4)
         host.ioctl(vcpu, lib.KVM_SET_SREGS, sregs)
         supported = self.cpuid_leaf(0xD)[0]
         for wanted in (_XCR0_AVX | _XCR0_AVX512, _XCR0_AVX) if cr4 & _CR4_OSXSAVE else ():
@@ -108,7 +109,21 @@ class Kvm:
                 break
         os.close(vcpu)
         os.close(vm)
-        return cr4, xcr0
+        return cr4, xcr0, sregs
+
+
+def _set_user_mode(sregs: Any, cr4: int) -> None:
+    """Long mode at CPL3 with our tables (struct kvm_sregs)."""
+    sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer = _CR0, abi.PAGE_TABLES, cr4, _EFER
+    flat = {"limit": 0xFFFFFFFF, "present": 1, "dpl": 3, "s": 1, "g": 1}
+    sregs.cs = flat | {"selector": trap_page.USER_CODE, "type": 0xB, "l": 1}
+    data = flat | {"selector": trap_page.USER_DATA, "type": 3, "db": 1}
+    sregs.ss, sregs.ds, sregs.es, sregs.fs, sregs.gs = (data,) * 5
+    sregs.ldt = {"unusable": 1}
+    task = {"selector": trap_page.TASK, "base": trap_page.TSS, "limit": trap_page.TSS_LIMIT}
+    sregs.tr = task | {"type": 11, "present": 1}
+    sregs.gdt.base, sregs.gdt.limit = abi.GDT, trap_page.GDT_LIMIT
+    sregs.idt.base, sregs.idt.limit = abi.IDT, trap_page.IDT_LIMIT
 
 
 def _accepts(fd: int, request: int, argument: Any) -> bool:
@@ -123,16 +138,26 @@ class VirtualMachine:
     """One VM: RAM at 0, two windows, one vCPU. Owns its descriptors and mappings until the process ends.
 
     `ram` is the host address of the RAM. `stats` is a u64 array (a cffi pointer) for the vCPU loop.
+    `window_sizes` may be smaller than the windows: a slot costs kernel memory and time by its size.
     """
 
-    def __init__(self, kvm: Kvm, ram: int, memory: int, stats: Any, *, may_fork: bool = False) -> None:
+    def __init__(
+        self,
+        kvm: Kvm,
+        ram: int,
+        memory: int,
+        stats: Any,
+        *,
+        window_sizes: tuple[int, int] = (abi.RW_WINDOW_SIZE, abi.RO_WINDOW_SIZE),
+        may_fork: bool = False,
+    ) -> None:
         self.kvm = kvm
         self.ram_size = memory
         self.may_fork = may_fork
         self.fd = host.ioctl(kvm.fd, lib.KVM_CREATE_VM)
         self.windows = {
-            SLOT_RW: (abi.RW_WINDOW, abi.RW_WINDOW_SIZE, self._reserve(abi.RW_WINDOW_SIZE)),
-            SLOT_RO: (abi.RO_WINDOW, abi.RO_WINDOW_SIZE, self._reserve(abi.RO_WINDOW_SIZE)),
+            SLOT_RW: (abi.RW_WINDOW, window_sizes[0], self._reserve(window_sizes[0])),
+            SLOT_RO: (abi.RO_WINDOW, window_sizes[1], self._reserve(window_sizes[1])),
         }
         self._set_slot(SLOT_RAM, 0, memory, ram)
         self._set_slot(SLOT_RW, *self.windows[SLOT_RW])
@@ -181,23 +206,8 @@ class VirtualMachine:
 
     def enter_user_mode(self, entry: int, stack: int, argument: int) -> None:
         """Set all registers for the first instruction: CPL3, long mode, RDI = `argument`."""
-        sregs = self.sregs()
-        sregs.cr0, sregs.cr3, sregs.cr4, sregs.efer = _CR0, abi.PAGE_TABLES, self.kvm.cr4, _EFER
-        flat = {"limit": 0xFFFFFFFF, "present": 1, "dpl": 3, "s": 1, "g": 1}
-        sregs.cs = flat | {"selector": trap_page.USER_CODE, "type": 0xB, "l": 1}
-        data = flat | {"selector": trap_page.USER_DATA, "type": 3, "db": 1}
-        sregs.ss, sregs.ds, sregs.es, sregs.fs, sregs.gs = (data,) * 5
-        sregs.ldt = {"unusable": 1}
-        sregs.tr = {
-            "selector": trap_page.TASK,
-            "base": trap_page.TSS,
-            "limit": trap_page.TSS_LIMIT,
-            "type": 11,
-            "present": 1,
-        }
-        sregs.gdt.base, sregs.gdt.limit = abi.GDT, trap_page.GDT_LIMIT
-        sregs.idt.base, sregs.idt.limit = abi.IDT, trap_page.IDT_LIMIT
-        host.ioctl(self.vcpu_fd, lib.KVM_SET_SREGS, sregs)
+        # Every new vCPU has the same system registers as the one that was probed.
+        host.ioctl(self.vcpu_fd, lib.KVM_SET_SREGS, self.kvm.sregs)
         if self.kvm.xcr0:
             xcrs = ffi.new("struct kvm_xcrs *", {"nr_xcrs": 1})
             xcrs.xcrs[0].value = self.kvm.xcr0

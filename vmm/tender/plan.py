@@ -24,6 +24,7 @@ class Plan:
 
     name: str
     memory: int
+    window_sizes: tuple[int, int]  # bytes of the windows that will ever be used
     private: bool  # copy-on-write memory of the tender's own, which a fork shares
     segments: tuple[Segment, ...]
     entry: int
@@ -45,11 +46,15 @@ def parse(body: bytes) -> Plan:
         )
         heap = Mapping(int(data["heap_base"]), int(data["heap_base"]) + int(data["heap_size"]), writable=True)
         allowed = sum(1 << int(number) for number in set(data["allow"]))
+        sizes = data.get("windows", (abi.RW_WINDOW_SIZE, abi.RO_WINDOW_SIZE))
+        windows = (min(int(sizes[0]), abi.RW_WINDOW_SIZE), min(int(sizes[1]), abi.RO_WINDOW_SIZE))
         name, entry = str(data["name"]), int(data["entry"])
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise PlanError(f"malformed: {error!r}") from error
     if kind not in ("shared", "private"):
         raise PlanError(f"{name}: memory kind {kind!r}")
+    if min(windows) <= 0 or any(size % abi.PAGE_SIZE for size in windows):
+        raise PlanError(f"{name}: windows of {windows} bytes")
     if memory % abi.PAGE_SIZE or not abi.IMAGE_BASE + abi.STACK_SIZE < memory <= abi.VM_MEMORY_MAX:
         raise PlanError(f"{name}: {memory} bytes of memory")
     for segment in segments:
@@ -61,4 +66,4 @@ def parse(body: bytes) -> Plan:
         pages = page_tables.build(mappings) | trap_page.build()
     except ValueError as error:
         raise PlanError(f"{name}: {error}") from error
-    return Plan(name, memory, kind == "private", segments, entry, allowed, tuple(mappings), pages)
+    return Plan(name, memory, windows, kind == "private", segments, entry, allowed, tuple(mappings), pages)

@@ -10,12 +10,12 @@ control thread lets it go on. So neither ever waits for the other, and a guest c
 
 from __future__ import annotations
 
+import _thread
 import gc
 import json
 import os
 import select
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -91,11 +91,11 @@ class Tender:
 
     def start_vcpu_thread(self) -> None:
         """Make the thread; its vCPU is held until RUN."""
-        threading.Thread(target=self.run_vcpu, name="vcpu", daemon=True).start()
+        _thread.start_new_thread(self.run_vcpu, ())
 
     def run_vcpu(self) -> NoReturn:
         """Run the guest, and tell the hypervisor what C cannot deal with."""
-        self.vcpu.thread_id = self.vcpu.stats[lib.STAT_THREAD] = threading.get_native_id()
+        self.vcpu.thread_id = self.vcpu.stats[lib.STAT_THREAD] = _thread.get_native_id()
         try:
             while True:
                 event = lib.vcpu_run(self.vcpu)
@@ -344,7 +344,9 @@ def prepare(kvm: Kvm, plan: Plan, fds: Descriptors, sock: socket.socket) -> Tend
     protection = host.PROT_READ | host.PROT_WRITE
     stats_address = host.mmap(0, abi.PAGE_SIZE, protection, host.MAP_SHARED, fds.stats)
     stats = ffi.cast("uint64_t *", stats_address)
-    vm = VirtualMachine(kvm, ram_address, plan.memory, stats, may_fork=plan.private)
+    vm = VirtualMachine(
+        kvm, ram_address, plan.memory, stats, window_sizes=plan.window_sizes, may_fork=plan.private
+    )
     vm.enter_user_mode(plan.entry, plan.memory, abi.INFO)
     # Newer kernels start a worker at the first KVM_RUN, which the sealed jail would refuse.
     lib.vcpu_settle(vm.vcpu)

@@ -8,9 +8,9 @@ ints, or flag words whose high half the kernel ignores.
 from __future__ import annotations
 
 import errno
-import os
 import struct
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from vmm.tender import host
@@ -60,28 +60,32 @@ _FORK_IOCTLS = (
 )  # fmt: skip
 
 
-def _common() -> dict[str, tuple[Rule, ...]]:
+def _common(pid: int) -> dict[str, tuple[Rule, ...]]:
     plain = (
         "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 "
         "epoll_ctl poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime "
-        "clock_nanosleep nanosleep sched_yield getpid gettid getrandom exit exit_group"
+        "clock_nanosleep nanosleep sched_yield getpid gettid getrandom exit exit_group "
+        "rseq set_robust_list"  # how a thread begins, perhaps only just after the filter came
     )
     allowed: dict[str, tuple[Rule, ...]] = {name: () for name in plain.split()}
     allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
     allowed["madvise"] = (Rule(2, _MADVISE),)
-    allowed["tgkill"] = (Rule(0, (os.getpid(),)),)
+    allowed["tgkill"] = (Rule(0, (pid,)),)
     return allowed
 
 
 def _threads() -> dict[str, tuple[Rule, ...]]:
     """What starting and ending a thread takes."""
     only_threads = Rule(0, (_CLONE_VM_THREAD,), _CLONE_VM_THREAD | _NEW_NAMESPACES)
-    return {"clone": (only_threads,), "rseq": (), "set_robust_list": ()}
+    return {"clone": (only_threads,)}
 
 
-def filter_for(profile: str, files: Iterable[int] = ()) -> Filter:
-    """The allow-list of a jail profile; `files` are the descriptors whose contents a device may free."""
-    allowed = _common()
+def filter_for(profile: str, pid: int, files: Iterable[int] = ()) -> Filter:
+    """The allow-list of a jail profile for process `pid` (as it sees itself).
+
+    `files` are the descriptors whose contents a device may free.
+    """
+    allowed = _common(pid)
     if profile == "tender":
         allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS),)
     elif profile == "tender_fork":
@@ -145,13 +149,19 @@ def _conditions(rules: tuple[Rule, ...]) -> list[_Instruction]:
     return [*block, (_RETURN, 0, 0, _ALLOW)]
 
 
+@lru_cache(maxsize=8)
+def program(profile: str, pid: int, files: tuple[int, ...] = ()) -> bytes:
+    """The compiled filter; the zygote asks for those of its children beforehand (each is pid 1 to itself)."""
+    return compile_filter(filter_for(profile, pid, files))
+
+
 _SECCOMP, _SET_MODE_FILTER, _TSYNC = 317, 1, 1
 
 
-def install(program: bytes) -> None:
+def install(filter_program: bytes) -> None:
     """Apply the program to every thread of this process, for ever. Needs no_new_privs."""
-    instructions = ffi.from_buffer(program)
-    header = struct.pack("<HxxxxxxQ", len(program) // 8, int(ffi.cast("uintptr_t", instructions)))
+    instructions = ffi.from_buffer(filter_program)
+    header = struct.pack("<HxxxxxxQ", len(filter_program) // 8, int(ffi.cast("uintptr_t", instructions)))
     pointer = ffi.from_buffer(header)
     result = host.call(_SECCOMP, _SET_MODE_FILTER, _TSYNC, int(ffi.cast("uintptr_t", pointer)))
     if result:

@@ -20,7 +20,7 @@ from typing import NoReturn
 
 from hypervisor import wire
 from vmm.devices import process as device
-from vmm.tender import host, jail, plan, process
+from vmm.tender import host, jail, plan, process, seccomp
 from vmm.tender.kvm import Kvm, KvmError
 
 _TENDER_FDS = 5
@@ -101,6 +101,8 @@ def main(sock: socket.socket) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the hypervisor decides about the end
         host.call(_PRCTL, _PR_SET_PDEATHSIG, signal.SIGKILL)
         zygote = Zygote(sock, Kvm())
+        for profile in ("tender", "tender_fork"):
+            seccomp.program(profile, 1)
         gc.collect()
         gc.freeze()  # what is here now stays; children never look through it again
         try:

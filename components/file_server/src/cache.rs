@@ -25,6 +25,15 @@ pub trait Disk {
     fn memory(&self, buffer: usize) -> *const u8;
 }
 
+/// How a read ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    Arrived,
+    Failed,
+    /// Through no fault of the disk: it is asked again, however often.
+    Undone,
+}
+
 /// 32 blocks of data (number = block / 32) or of the checksum table (counted from its start).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent(u64);
@@ -154,11 +163,6 @@ impl Cache {
         self.ahead
     }
 
-    /// Reads under way.
-    pub fn in_flight(&self) -> usize {
-        self.buffers.len() - self.free_buffers.len()
-    }
-
     /// See to it that an extent comes. `ahead`: nobody waits for it yet, so it evicts nothing read ahead.
     pub fn want(&mut self, extent: Extent, ahead: bool) -> Want {
         if let Some(frame) = self.find(extent) {
@@ -215,7 +219,7 @@ impl Cache {
     }
 
     /// A read into `buffer` has ended. Returns false where that buffer was not in use.
-    pub fn completed(&mut self, buffer: usize, good: bool, disk: &dyn Disk) -> bool {
+    pub fn completed(&mut self, buffer: usize, outcome: Outcome, disk: &dyn Disk) -> bool {
         let frame = match self.buffers.get(buffer) {
             Some(&frame) if frame != NO_FRAME => usize::from(frame),
             _ => return false,
@@ -223,9 +227,12 @@ impl Cache {
         self.buffers[buffer] = NO_FRAME;
         self.free_buffers.push(buffer as u16);
         let extent = Extent(self.keys[frame]);
-        let verdict = if good { self.take(frame, extent, disk.memory(buffer)) } else { Err((Failure::Disk, None)) };
+        let verdict = match outcome {
+            Outcome::Arrived => self.take(frame, extent, disk.memory(buffer)),
+            Outcome::Failed | Outcome::Undone => Err((Failure::Disk, None)),
+        };
         self.unpin(extent);
-        self.frames[frame].attempts += 1;
+        self.frames[frame].attempts += u8::from(outcome != Outcome::Undone);
         match verdict {
             Ok(()) => {
                 self.frames[frame].state = State::Ready;

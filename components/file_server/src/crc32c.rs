@@ -17,16 +17,12 @@ pub struct Checksum {
 }
 
 impl Checksum {
-    pub fn new() -> Checksum {
+    /// With the CPU's instruction where there is one. Tests say `portable` to go without.
+    pub fn new(portable: bool) -> Checksum {
         // SAFETY: every x86-64 CPU has CPUID with leaf 1. (Newer compilers call it safe.)
         #[allow(unused_unsafe)]
-        let instruction = unsafe { __cpuid(1) }.ecx & SSE42 != 0;
+        let instruction = unsafe { __cpuid(1) }.ecx & SSE42 != 0 && !portable;
         Checksum { instruction, table: slices() }
-    }
-
-    /// Without the CPU's instruction, for tests and old CPUs.
-    pub fn portable() -> Checksum {
-        Checksum { instruction: false, table: slices() }
     }
 
     /// The checksum of ordinary memory.

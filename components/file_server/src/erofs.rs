@@ -29,6 +29,8 @@ pub struct SuperBlock {
     pub blocks: u64,
     pub root: u64,
     pub inodes: u64,
+    /// The first 8 bytes of its UUID: tells this file system from others.
+    pub identity: u64,
     metadata: u64,
     build_time: (i64, u32),
 }
@@ -57,7 +59,7 @@ impl SuperBlock {
             return Err("EROFS superblock: the root directory lies outside the image");
         }
         let build_time = (u64_at(bytes, 24) as i64, u32_at(bytes, 32));
-        Ok(SuperBlock { blocks, root, inodes: u64_at(bytes, 16), metadata, build_time })
+        Ok(SuperBlock { blocks, root, inodes: u64_at(bytes, 16), identity: u64_at(bytes, 48), metadata, build_time })
     }
 
     pub fn bytes(&self) -> u64 {

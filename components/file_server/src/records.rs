@@ -4,13 +4,13 @@ use crate::blocks::BLOCK;
 use crate::directory::NAME_MAX;
 use crate::erofs::Inode;
 
-pub const STAT: usize = 72;
+pub const STAT: usize = 80;
 const ENTRY: usize = 20; // next cookie, inode, kind, reserved, name length; the name follows
 pub const ENTRY_MAX: usize = (ENTRY + NAME_MAX + 7) / 8 * 8;
 
 /// Offsets: 0 mode, 4 links, 8 user, 12 group, 16 size, 24 inode, 32 seconds, 40 nanoseconds,
-/// 44 bytes of a block, 48 blocks of 512 bytes, 56 device, 64 kind, 68 reserved.
-pub fn stat(inode: &Inode) -> [u8; STAT] {
+/// 44 bytes of a block, 48 blocks of 512 bytes, 56 device, 60 kind, 64 file system, 72 reserved.
+pub fn stat(inode: &Inode, file_system: u64) -> [u8; STAT] {
     let mut record = [0; STAT];
     let mut put = |offset: usize, bytes: &[u8]| record[offset..offset + bytes.len()].copy_from_slice(bytes);
     put(0, &u32::from(inode.mode).to_le_bytes());
@@ -23,8 +23,9 @@ pub fn stat(inode: &Inode) -> [u8; STAT] {
     put(40, &inode.time.1.to_le_bytes());
     put(44, &(BLOCK as u32).to_le_bytes());
     put(48, &inode.sectors().to_le_bytes());
-    put(56, &u64::from(inode.device()).to_le_bytes());
-    put(64, &u32::from(inode.kind.number()).to_le_bytes());
+    put(56, &inode.device().to_le_bytes());
+    put(60, &u32::from(inode.kind.number()).to_le_bytes());
+    put(64, &file_system.to_le_bytes());
     record
 }
 

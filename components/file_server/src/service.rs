@@ -4,7 +4,7 @@
 //! gives it a `Disk` to read from and `Clients` to answer to.
 
 use crate::blocks::{Failure, Stop, BLOCK};
-use crate::cache::{Cache, Disk, Extent, Want, EXTENT, EXTENT_BLOCKS};
+use crate::cache::{Cache, Disk, Extent, Outcome, Want, EXTENT, EXTENT_BLOCKS};
 use crate::clients::{Client, HANDLES};
 use crate::directory::{blocks_of, EntryBlock};
 use crate::erofs::{Inode, Kind, SuperBlock};
@@ -248,8 +248,8 @@ impl<T: Copy> Service<T> {
     }
 
     /// Tell of an ended disk read; `run` goes on from there.
-    pub fn disk_completed(&mut self, buffer: usize, good: bool, disk: &dyn Disk) {
-        self.cache.completed(buffer, good, disk);
+    pub fn disk_completed(&mut self, buffer: usize, outcome: Outcome, disk: &dyn Disk) {
+        self.cache.completed(buffer, outcome, disk);
     }
 
     fn opened(&mut self, client: usize, handle: u32) -> Result<&mut crate::clients::Open, Failure> {
@@ -399,14 +399,14 @@ impl<T: Copy> Service<T> {
     ) -> Result<Answer, Pause> {
         match purpose {
             Purpose::Stat { .. } => {
-                clients.write(ticket, 0, &records::stat(inode));
+                clients.write(ticket, 0, &records::stat(inode, self.volume.identity));
                 Ok(Answer::Stat { bytes: records::STAT as u32 })
             }
             Purpose::ReadLink { capacity } => {
                 let mut target = [0; PATH_MAX];
                 let length = read_link(&self.volume, &mut self.cache, inode, &mut target)?;
                 if length > capacity {
-                    return Err(Failure::Range.into());
+                    return Err(Failure::Invalid.into());
                 }
                 clients.write(ticket, 0, &target[..length]);
                 Ok(Answer::Target { bytes: length as u32 })
@@ -418,7 +418,7 @@ impl<T: Copy> Service<T> {
                     Kind::File => {}
                     Kind::Link => return Err(Failure::Loop.into()),
                     // What a device or pipe does is not in the image.
-                    _ => return Err(Failure::Unsupported.into()),
+                    _ => return Err(Failure::Invalid.into()),
                 }
                 let known = self.clients.get_mut(client).and_then(Option::as_mut).ok_or(Failure::BadHandle)?;
                 known.open(handle, *inode)?;
@@ -484,7 +484,7 @@ impl<T: Copy> Service<T> {
                 let next = if within + 1 < block.count() { *cookie + 1 } else { (index + 1) << 16 };
                 let bytes = records::entry(&mut record, next, inode, entry.kind.number(), entry.name);
                 if *done + bytes > capacity {
-                    return if *done == 0 { Err(Failure::Range.into()) } else { Ok(false) };
+                    return if *done == 0 { Err(Failure::Invalid.into()) } else { Ok(false) };
                 }
                 clients.write(ticket, *done, &record[..bytes]);
                 *done += bytes;

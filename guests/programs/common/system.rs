@@ -17,7 +17,9 @@ impl Errno {
     pub const ENOTDIR: Errno = Errno(20);
     pub const EISDIR: Errno = Errno(21);
     pub const EINVAL: Errno = Errno(22);
+    pub const EMFILE: Errno = Errno(24);
     pub const EFBIG: Errno = Errno(27);
+    pub const ENAMETOOLONG: Errno = Errno(36);
     pub const ELOOP: Errno = Errno(40);
 }
 
@@ -36,7 +38,11 @@ pub enum Kind {
 
 impl Kind {
     pub fn of_mode(mode: u32) -> Kind {
-        match (mode >> 12) & 15 {
+        Kind::of_number((mode >> 12) & 15)
+    }
+
+    pub fn of_number(number: u32) -> Kind {
+        match number {
             1 => Kind::Fifo,
             2 => Kind::CharacterDevice,
             4 => Kind::Directory,

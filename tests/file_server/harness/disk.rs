@@ -1,7 +1,7 @@
 //! A disk in memory whose reads end in any order, fail, or lie, as the test asks.
 
 use crate::blocks::BLOCK;
-use crate::cache::{Disk, EXTENT};
+use crate::cache::{Disk, Outcome, EXTENT};
 
 /// xorshift64*: the same numbers for the same seed, everywhere.
 pub struct Random(u64);
@@ -80,8 +80,8 @@ impl<S: Source> SimulatedDisk<S> {
         &mut self.source
     }
 
-    /// End one pending read, any of them: the buffer and whether it went well.
-    pub fn complete_one(&mut self) -> Option<(usize, bool)> {
+    /// End one pending read, any of them: the buffer and how it went.
+    pub fn complete_one(&mut self) -> Option<(usize, Outcome)> {
         if self.pending.is_empty() {
             return None;
         }
@@ -89,7 +89,11 @@ impl<S: Source> SimulatedDisk<S> {
         let (buffer, position, bytes) = self.pending.swap_remove(index);
         let mut contents = vec![0; bytes];
         self.source.fill(position, &mut contents);
-        let mut good = true;
+        let mut outcome = Outcome::Arrived;
+        if self.random.below(16) == 0 {
+            // As after the driver's death in strict mode.
+            return Some((buffer, Outcome::Undone));
+        }
         for mishap in &mut self.mishaps {
             let at = (mishap.block * BLOCK as u64).wrapping_sub(position) as usize;
             if mishap.times > 0 && at < bytes {
@@ -97,14 +101,14 @@ impl<S: Source> SimulatedDisk<S> {
                 if mishap.lie {
                     contents[at + 77] ^= 4;
                 } else {
-                    good = false;
+                    outcome = Outcome::Failed;
                 }
             }
         }
         for (word, chunk) in self.buffers[buffer].iter_mut().zip(contents.chunks_exact(8)) {
             *word = u64::from_le_bytes(chunk.try_into().unwrap());
         }
-        Some((buffer, good))
+        Some((buffer, outcome))
     }
 }
 

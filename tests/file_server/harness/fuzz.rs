@@ -182,7 +182,7 @@ fn interesting(random: &mut Random) -> u64 {
 
 /// Make table and roots anew, and the checksums in the seal.
 fn seal_again(image: &mut [u8], data_blocks: usize, table: bool) {
-    let checksum = Checksum::new();
+    let checksum = Checksum::new(false);
     let seal = image.len() - BLOCK;
     if table {
         let table_blocks = (data_blocks + 1023) / 1024;

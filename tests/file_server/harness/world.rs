@@ -53,7 +53,7 @@ pub struct World<S: Source> {
 
 impl<S: Source> World<S> {
     pub fn new(source: S, frames: usize, seed: u64) -> Result<World<S>, &'static str> {
-        let checksum = if seed % 2 == 0 { Checksum::new() } else { Checksum::portable() };
+        let checksum = Checksum::new(seed % 2 == 1);
         let bytes = source.bytes();
         let mounted = mount(bytes, &checksum, &mut |position, into| {
             source.fill(position, into);
@@ -76,7 +76,7 @@ impl<S: Source> World<S> {
                 return false;
             }
             match self.disk.complete_one() {
-                Some((buffer, good)) => self.service.disk_completed(buffer, good, &self.disk),
+                Some((buffer, outcome)) => self.service.disk_completed(buffer, outcome, &self.disk),
                 None => return false,
             }
         }

@@ -1,0 +1,6 @@
+//! Tests that need no VM: the policy and what is remembered.
+
+extern crate alloc;
+
+mod memory;
+mod policy;

@@ -1,0 +1,22 @@
+//! Tests of the runtime that need no VM: `python -m images.guests --host-tests rt`.
+
+#[path = "../host_tests/heap.rs"]
+mod heap;
+#[path = "../host_tests/hostile.rs"]
+mod hostile;
+#[path = "../host_tests/plain.rs"]
+mod plain;
+#[path = "../host_tests/protocols.rs"]
+mod protocols_tests;
+#[path = "../host_tests/replay.rs"]
+mod replay;
+#[path = "../host_tests/requests.rs"]
+mod requests;
+#[path = "../host_tests/ring.rs"]
+mod ring;
+#[path = "../host_tests/sessions.rs"]
+mod sessions;
+#[path = "../host_tests/sleeping.rs"]
+mod sleeping;
+#[path = "../host_tests/world.rs"]
+mod world;

@@ -1,0 +1,59 @@
+"""`r3s3 doctor` and the quick probe before every system."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.cli.conftest import Run
+from vmm import examination, probe
+
+
+@pytest.mark.kvm
+def test_doctor(r3s3: Run) -> None:
+    """Every subject has its line, and on a machine that runs these tests KVM is well."""
+    result = r3s3("doctor", "--json")
+    answer = json.loads(result.stdout)
+    findings = {each["subject"]: each for each in answer["findings"]}
+    for subject in ("kvm", "capabilities", "exits", "registers", "doorbells", "windows", "read-only"):
+        assert findings[subject]["ok"], findings[subject]
+    for subject in ("exceptions", "syscall", "vectors", "dirty log", "processors", "jail"):
+        assert findings[subject]["ok"], findings[subject]
+    assert result.returncode == (0 if answer["ok"] else 1)
+    lines = r3s3("doctor").stdout.splitlines()
+    assert len(lines) == len(findings)
+    assert lines[0] == "ok       kvm                  /dev/kvm may be used"
+
+
+@pytest.mark.kvm
+def test_probe_is_quick_and_right() -> None:
+    probe.choose()
+    begin = time.monotonic()
+    choices = probe.choose()
+    assert time.monotonic() - begin < 0.1  # 0.01 on an idle machine
+    assert choices.cpus >= 1
+    assert 200 < choices.exit_ns < 1_000_000
+    assert abs(probe.calibrate_tsc() - choices.tsc_khz) < choices.tsc_khz / 50
+
+
+def test_spinning_never_pays_on_one_cpu() -> None:
+    assert probe.spin_time(1, 30_000) == 0
+    assert probe.spin_time(2, 30_000) == 60_000
+    assert probe.spin_time(2, 1_000) == probe.SPIN_MIN_NS
+    assert probe.spin_time(64, 1_000_000) == probe.SPIN_MAX_NS
+
+
+def test_a_probe_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "CHILD_SECONDS", 0.2)
+    with pytest.raises(probe.ProbeError, match=r"^/dev/kvm does not run a guest \(no answer\)"):
+        probe.in_child(lambda kvm: time.sleep(10))
+
+
+def test_missing_tool_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    look = examination._tool("no-such-tool", "some-package", "does something")
+    with pytest.raises(examination.Failure) as caught:
+        look()
+    assert caught.value.what == "missing, does something"
+    assert caught.value.fix == "apt-get install some-package"

@@ -1,0 +1,157 @@
+"""Any vhost-user back-end can be the device: qemu-storage-daemon serving a qcow2."""
+
+from __future__ import annotations
+
+import os
+import random
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hypervisor.abi import generated as abi
+from hypervisor.dma import Window
+from tests.devices.machine import Loop, make_image
+from tests.devices.queue_driver import (
+    DISCARD,
+    FLUSH,
+    OK,
+    RANGE,
+    READ_REQUEST,
+    WRITE_REQUEST,
+    Memory,
+    Piece,
+    QueueDriver,
+)
+from vmm.vhost_user import BackendGone
+
+
+class Daemon:
+    """qemu-storage-daemon with one vhost-user-blk export of two queues over a qcow2 image."""
+
+    def __init__(self, folder: Path) -> None:
+        self.raw, self.qcow2, self.path = folder / "disk.img", folder / "disk.qcow2", folder / "disk.sock"
+        self.content = make_image(self.raw)
+        subprocess.run(["qemu-img", "convert", "-O", "qcow2", self.raw, self.qcow2], check=True)
+        self.process = subprocess.Popen(
+            [
+                "qemu-storage-daemon",
+                "--blockdev", f"driver=file,node-name=file,filename={self.qcow2},discard=unmap",
+                "--blockdev", "driver=qcow2,node-name=disk,file=file,discard=unmap",
+                "--export",
+                "type=vhost-user-blk,id=export,node-name=disk,writable=on,num-queues=2,"
+                f"addr.type=unix,addr.path={self.path}",
+            ]
+        )  # fmt: skip
+
+    def connect(self) -> socket.socket:
+        deadline = time.monotonic() + 10
+        while True:
+            sock = socket.socket(socket.AF_UNIX)
+            try:
+                sock.connect(str(self.path))
+                return sock
+            except (FileNotFoundError, ConnectionRefusedError):
+                sock.close()
+                assert time.monotonic() < deadline and self.process.poll() is None, (
+                    "the daemon does not listen"
+                )
+                time.sleep(0.01)
+
+    def end(self) -> bytes:
+        """Ends it; the disk's contents as qemu-img reads them."""
+        self.process.terminate()
+        self.process.wait(10)
+        subprocess.run(["qemu-img", "convert", "-O", "raw", self.qcow2, self.raw], check=True)
+        return self.raw.read_bytes()
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Daemon]:
+    daemon = Daemon(tmp_path)
+    yield daemon
+    daemon.process.kill()
+    daemon.process.wait()
+
+
+class Epoch:
+    """A driver epoch on the daemon's two queues."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.memory = Memory(2)
+        self.drivers = [QueueDriver(self.memory, index) for index in range(2)]
+        loop.backend.start([driver.setup() for driver in self.drivers], self.memory.windows())
+        loop.settled()
+        assert not loop.lost
+
+
+def test_a_qcow2_through_several_epochs(daemon: Daemon) -> None:
+    expected = bytearray(daemon.content)
+    loop = Loop(daemon.connect(), drains=False)
+    loop.backend.negotiate()
+    assert int.from_bytes(loop.backend.config[:8], "little") == 2048
+    assert loop.backend.queues == 2
+    numbers = random.Random(2)
+    for _ in range(5):
+        epoch = Epoch(loop)
+        for driver in epoch.drivers:
+            sector = numbers.randrange(1900)
+            assert driver.read(sector, 65536) == expected[sector * 512 : sector * 512 + 65536]
+            data = numbers.randbytes(4096)
+            assert driver.write(sector, data) == OK
+            expected[sector * 512 : sector * 512 + 4096] = data
+            assert driver.do(FLUSH, 0, []) == OK
+            RANGE.pack_into(epoch.memory.pool, 0, 1920, 128, 0)
+            assert driver.do(DISCARD, 0, [Piece(abi.POOL_IOVA, 16)]) == OK
+            expected[1920 * 512 : 2048 * 512] = bytes(128 * 512)
+        assert loop.finish(loop.backend.stop)
+    loop.backend.close()
+    assert daemon.end() == expected
+
+
+def test_windows_per_request(daemon: Daemon) -> None:
+    loop = Loop(daemon.connect(), drains=False)
+    loop.backend.negotiate()
+    epoch = Epoch(loop)
+    fd = os.memfd_create("grant", os.MFD_CLOEXEC)
+    os.ftruncate(fd, 65536)
+    window = Window(fd, 65536, abi.GRANT_IOVA)
+    assert loop.finish(loop.backend.open_window, window)
+    assert epoch.drivers[0].do(READ_REQUEST, 8, [Piece(abi.GRANT_IOVA, 65536, True)]) == OK
+    assert os.pread(fd, 65536, 0) == daemon.content[4096 : 4096 + 65536]
+    assert loop.finish(loop.backend.close_window, window)
+    assert not loop.lost
+    os.close(fd)
+
+
+def test_stop_waits_for_requests_that_the_daemon_has_in_flight(daemon: Daemon) -> None:
+    """It answers GET_VRING_BASE at once, with requests under way; the front-end watches the used ring."""
+    loop = Loop(daemon.connect(), drains=False)
+    loop.backend.negotiate()
+    for turn in range(10):
+        epoch = Epoch(loop)
+        driver = epoch.drivers[0]
+        for position in range(30):
+            data = [Piece(abi.POOL_IOVA + position * 131072, 131072)]
+            driver.submit(WRITE_REQUEST, 1024 + position, data)
+        time.sleep(turn * 0.0002)
+        assert loop.finish(loop.backend.stop)
+        used = driver.used_index
+        successor = Epoch(loop)
+        time.sleep(0.01)
+        assert (driver.used_index, successor.drivers[0].used_index) == (used, 0)
+        assert successor.drivers[0].read(0, 4096) == daemon.content[:4096]
+        assert loop.finish(loop.backend.stop)
+    assert not loop.lost
+
+
+def test_a_killed_daemon_is_reported(daemon: Daemon) -> None:
+    loop = Loop(daemon.connect(), drains=False)
+    loop.backend.negotiate()
+    Epoch(loop)
+    daemon.process.kill()
+    loop.until(lambda: loop.lost)
+    assert isinstance(loop.lost[0], BackendGone)
