@@ -146,8 +146,8 @@ def _place_lent(channel: Channel, space: _Space, result: Placement) -> None:
         size = channel.grants.pages * abi.PAGE_SIZE
         if size > GRANT_SLOT:
             raise PlacementError(
-                f"component {channel.client}: a grant object of {size} bytes; at most {GRANT_SLOT} can be mapped "
-                "by whom it is lent to; lower pages in its manifest"
+                f"component {channel.client}: a grant object of {size} bytes; whom it is lent to can map "
+                f"{GRANT_SLOT} at most; lower pages in its manifest"
             )
         for _ in range(channel.grants.count):
             result.regions.append(

@@ -23,8 +23,8 @@ Entry = TypeVar("Entry")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 _KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
-_LINE = re.compile(rf"\s*(\[)?\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*(\]|=)")
-_TOKEN = re.compile(r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*|[\[\]{}]')
+_LINE = rf"\s*(\[)?\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*(\]|=)"  # compiled at the first error only
+_TOKEN = r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*|[\[\]{}]'
 _SIZE = re.compile(r"([1-9][0-9]*) (B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _KINDS = {
@@ -76,7 +76,7 @@ def key_lines(text: str) -> dict[tuple[str, ...], int]:
     depth, quote = 0, ""
     for number, line in enumerate(text.split("\n"), 1):
         start = 0
-        if not depth and not quote and (match := _LINE.match(line)):
+        if not depth and not quote and (match := re.match(_LINE, line)):
             names = tuple(part.strip("\"'") for part in re.findall(_KEY, match[2]))
             if match[1]:
                 table = names
@@ -97,7 +97,7 @@ def _follow(line: str, position: int, depth: int, quote: str) -> tuple[int, str]
             if end < 0:
                 return depth, quote
             position, quote = end + 3, ""
-        match = _TOKEN.search(line, position)
+        match = re.compile(_TOKEN).search(line, position)
         if not match:
             return depth, quote
         position = match.end()

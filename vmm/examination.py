@@ -73,17 +73,11 @@ def examine() -> Iterator[Finding]:
 
 
 def _device() -> str:
-    path = Path("/dev/kvm")
-    if not path.exists():
-        raise Failure(
-            "no /dev/kvm",
-            "load the module (modprobe kvm_intel or kvm_amd), or enable virtualization of this machine",
-        )
-    if not os.access(path, os.R_OK | os.W_OK):
-        raise Failure(
-            "no permission for /dev/kvm",
-            "add this user to group kvm: sudo usermod -aG kvm $USER, log in again",
-        )
+    try:
+        probe.check_device()
+    except ProbeError as error:
+        what, _, fix = str(error).partition("; ")
+        raise Failure(what, fix) from None
     return "/dev/kvm may be used"
 
 

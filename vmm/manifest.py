@@ -6,9 +6,8 @@ how components fit together is the business of `vmm.system`. Raises the errors o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from hypervisor.abi import generated as abi
 from hypervisor.policy import Component, Device, GrantObjects, Pool, RestartPolicy, StateRegion
@@ -28,8 +27,7 @@ _OFFERS = ("r", "w", "rw", "c", "rc", "wc", "rwc")
 _ON_RESTART = {name: number for number, name in abi.ON_RESTART_NAMES.items()}
 
 
-@dataclass(frozen=True)
-class Protocol:
+class Protocol(NamedTuple):
     """A protocol as manifests need it: the names and numbers of its operations."""
 
     name: str
@@ -45,8 +43,7 @@ class Protocol:
         return [name for name, number in self.operations.items() if mask >> number & 1]
 
 
-@dataclass(frozen=True)
-class Serves:
+class Serves(NamedTuple):
     """An interface this component serves. Of `operations`, bit n is operation n."""
 
     protocol: Protocol
@@ -56,8 +53,7 @@ class Serves:
     slot_data: int
 
 
-@dataclass(frozen=True)
-class Uses:
+class Uses(NamedTuple):
     """An interface this component needs."""
 
     protocol: Protocol
@@ -70,8 +66,7 @@ class Uses:
     dma: Literal["none", "pool", "per_request"] = "none"
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(NamedTuple):
     """One component's manifest. `document` finds lines for errors met later.
 
     `component` and `devices` are complete but for what a system decides: index, folder of the image; the

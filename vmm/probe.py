@@ -15,8 +15,7 @@ import select
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypervisor.abi import generated as abi
 from vmm.tender import host, page_tables, trap_page
@@ -43,8 +42,7 @@ class ProbeError(Exception):
     status = 125
 
 
-@dataclass(frozen=True)
-class Choices:
+class Choices(NamedTuple):
     """What the mechanism is told about this host."""
 
     cpus: int  # that this process may use
@@ -78,6 +76,21 @@ class TinyGuest:
         lib.vcpu_release(self.vm.vcpu, lib.HOLD_CALL | lib.HOLD_FAULT)
         event: int = lib.vcpu_run(self.vm.vcpu)
         return event
+
+
+def check_device(path: str = "/dev/kvm") -> None:
+    """ProbeError unless `path` is a KVM that this process may use."""
+    try:
+        with open(path, "rb+", buffering=0) as device:
+            fcntl.ioctl(device, lib.KVM_GET_API_VERSION)
+    except FileNotFoundError:
+        remedy = "load kvm_intel or kvm_amd (modprobe), or enable virtualization for this machine"
+        raise ProbeError(f"no {path}; {remedy}") from None
+    except PermissionError:
+        remedy = "join its group (sudo usermod -aG kvm $USER, then log in again) or run as root"
+        raise ProbeError(f"no permission for {path}; {remedy}") from None
+    except OSError as error:
+        raise ProbeError(f"{path} is not KVM ({error.strerror}); find out what has replaced it") from None
 
 
 def in_child(function: Callable[[Kvm], Any]) -> Any:
@@ -136,6 +149,7 @@ def spin_time(cpus: int, exit_ns: int) -> int:
 
 def choose() -> Choices:
     """Look at this host, quickly."""
+    check_device()
     cpus = len(os.sched_getaffinity(0))
     exit_ns, khz = in_child(measure_exit)
     return Choices(cpus, khz or calibrate_tsc(), exit_ns, spin_time(cpus, exit_ns))

@@ -24,7 +24,7 @@ allows, is an error, never silently less. Raises the errors of `vmm.document`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +68,7 @@ class _Route(NamedTuple):
     operations: list[str] | None  # None: as many as both ends agree on
 
 
-@dataclass(frozen=True)
-class _System:
+class _System(NamedTuple):
     """A system file that has been read, with the manifests of everything in this system, in order."""
 
     document: Document

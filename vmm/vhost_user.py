@@ -111,8 +111,9 @@ class Backend:
     ) -> None:
         """`on_lost` is called at most once, never after `close`. `error_fd` (the caller's, an eventfd) is
         signalled when the device finds its driver at fault: a broken chain, an address outside the windows.
-        `drains`: this back-end answers GET_VRING_BASE when its last request has ended, as ours does; where it
-        does not (qemu-storage-daemon answers at once), `stop` watches the used rings until they say so."""
+        `drains`: this back-end answers GET_VRING_BASE when its last request has ended, as ours does. One that
+        does not (qemu-storage-daemon: it answers at once, and breaks when a request ends later) is asked only
+        after its used rings say that nothing is left to do."""
         self.features = 0
         self.config = b""
         self.queues = 0
@@ -126,9 +127,8 @@ class Backend:
         self._last_reply = b""
         self._open: deque[_Command] = deque()
         self._windows: list[Window] = []
-        self._running = 0
+        self._queues: list[Queue] = []
         self._drains = drains
-        self._draining = False
         sock.setblocking(False)
 
     # -- the event loop's side
@@ -198,14 +198,9 @@ class Backend:
         """Gives the device the memory and the virtqueues of one driver epoch and starts it; does not wait.
         Queue i lies at VRING_IOVA + i * VRING_STRIDE, all zero. The descriptors stay the caller's. A refusal
         loses the back-end."""
-        if (
-            self._running
-            or self._draining
-            or not 0 < len(queues) <= self.queues
-            or not 0 < len(windows) <= TABLE_REGIONS_MAX
-        ):
+        if self._queues or not 0 < len(queues) <= self.queues or not 0 < len(windows) <= TABLE_REGIONS_MAX:
             raise ValueError(
-                f"cannot start {len(queues)} queues with {len(windows)} windows: {self._running} of "
+                f"cannot start {len(queues)} queues with {len(windows)} windows: {len(self._queues)} of "
                 f"{self.queues} queues are running, {TABLE_REGIONS_MAX} windows fit a memory table"
             )
         deadline = self._clock() + START_DEADLINE_S
@@ -226,51 +221,39 @@ class Backend:
             self._send(_message(Request.SET_VRING_CALL, U64.pack(index)), [queue.call])
             self._send(_message(Request.SET_VRING_KICK, U64.pack(index)), [queue.kick])
             self._command(Request.SET_VRING_ENABLE, VRING_STATE.pack(index, 1), deadline)
-        self._running = len(queues)
+        self._queues = list(queues)
         self._windows = list(windows)
 
     def stop(self, deadline_s: float, done: Done) -> None:
         """Drains and stops all queues and takes the memory back. At `done(True)` the device has made its last
         access (as far as the back-end keeps its word; ours does) and, where it has memory slots, has nothing
-        mapped."""
+        mapped. The driver must be at rest."""
         deadline = self._clock() + deadline_s
-        bases: list[int] = []
+        if self._drains or not self._queues:
+            self._withdraw(deadline, done)
+            return
+        vrings = next(window.fd for window in self._windows if window.iova == abi.VRING_IOVA)
+        count = len(self._queues)
 
         def look(answered: bool) -> None:
-            """Whether each used ring has come to where its queue was stopped; else ask (anything) and look
-            again."""
-            if not answered:
-                done(False)
-            elif all(_used_index(vrings, index) == base for index, base in enumerate(bases)):
-                self._draining = False
+            """Ask (anything) and look again until each used ring says that all there was to do is done."""
+            if answered and all(_is_idle(vrings, index) for index in range(count)):
                 self._withdraw(deadline, done)
-            elif self._clock() >= deadline:
+            elif answered and self._clock() < deadline:
+                self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, look))
+            else:
                 done(False)
                 self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
-            else:
-                self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, look))
 
-        for index in range(self._running):
-            self._expect(
-                _Command(
-                    Request.GET_VRING_BASE,
-                    VRING_STATE.size,
-                    deadline,
-                    False,
-                    lambda ok: bases.append(VRING_STATE.unpack(self._last_reply)[1]) if ok else None,
-                ),
-                VRING_STATE.pack(index, 0),
-            )
-        if self._drains or not self._running:
-            self._withdraw(deadline, done)
-        else:
-            vrings = next(window.fd for window in self._windows if window.iova == abi.VRING_IOVA)
-            self._draining = True
-            self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, look))
-        self._running = 0
+        for queue in self._queues:  # the driver may have died just before it did so
+            os.eventfd_write(queue.kick, 1)
+        look(True)
 
     def _withdraw(self, deadline: float, done: Done) -> None:
-        windows, self._windows = self._windows, []
+        for index in range(len(self._queues)):
+            command = _Command(Request.GET_VRING_BASE, VRING_STATE.size, deadline, False, None)
+            self._expect(command, VRING_STATE.pack(index, 0))
+        windows, self._windows, self._queues = self._windows, [], []
         if self.memory_slots:
             for window in windows:
                 self._command(Request.REM_MEM_REG, SINGLE_REGION.pack(0, _region(window)), deadline)
@@ -405,6 +388,8 @@ def _region(window: Window) -> bytes:
     return REGION.pack(window.iova, window.size, window.iova, 0)
 
 
-def _used_index(vrings: int, queue: int) -> int:
-    """Read, not mapped: once per look, and the object stays its owner's."""
-    return int.from_bytes(os.pread(vrings, 2, queue * abi.VRING_STRIDE + abi.VRING_USED + 2), "little")
+def _is_idle(vrings: int, queue: int) -> bool:
+    """Whether everything made available has been used. Read, not mapped: the object stays its owner's."""
+    base = queue * abi.VRING_STRIDE + 2  # the index follows the flags
+    available = os.pread(vrings, 2, base + abi.VRING_AVAILABLE)
+    return available == os.pread(vrings, 2, base + abi.VRING_USED)

@@ -18,7 +18,12 @@ ARGUMENT_BYTES = 40
 OPERATION_MAX = 63  # operations are bits of a 64-bit mask; 0 is never an operation
 SLOT = -1  # "slot": as much as a data buffer holds
 NAME_MAX = 31
-RESERVED = ("connect", "attach", "serve", "dispatch", "session_ended", "match", "type", "loop", "move", "import")
+# Names that generated code, a NamedTuple or one of the languages has a use for itself.
+RESERVED = frozenset(("connect", "attach", "serve", "dispatch", "session_ended"))
+RESERVED |= frozenset(("count", "index", "pack", "unpack"))
+RESERVED |= frozenset(
+    ("match", "type", "loop", "move", "import", "fn", "self", "crate", "ref", "static", "struct")
+)
 
 SCALARS = {"u8": 1, "u16": 2, "u32": 4, "u64": 8, "i32": 4, "i64": 8}
 
@@ -40,7 +45,7 @@ class Field:
 
 @dataclass(frozen=True)
 class Operation:
-    """One numbered request. `input` and `output`: most bytes in the data buffer, 0 none, SLOT all it holds."""
+    """One numbered request. `input`, `output`: most bytes in the data buffer, 0 none, SLOT all it holds."""
 
     name: str
     id: int
@@ -114,7 +119,9 @@ def read_all(folder: Path) -> list[Protocol]:
         if protocol.number in found:
             other = found[protocol.number][0].name
             problem = f"{protocol.number} is the number of {other}"
-            raise Document(file, ProtocolFileError).error(["number"], problem, "numbers are unique; take a free one")
+            raise Document(file, ProtocolFileError).error(
+                ["number"], problem, "numbers are unique; take a free one"
+            )
         found[protocol.number] = (file, protocol)
     return [protocol for _, (_, protocol) in sorted(found.items())]
 
@@ -154,10 +161,14 @@ def _operations(top: Table) -> tuple[Operation, ...]:
 def _check_ends(operation: Operation, table: Table, operations: Sequence[Operation]) -> None:
     names = [other.name for other in operations]
     if operation.ends not in names:
-        raise table.error("ends", f'no operation "{operation.ends}"', suggestion(operation.ends, names, "operations"))
+        raise table.error(
+            "ends", f'no operation "{operation.ends}"', suggestion(operation.ends, names, "operations")
+        )
     ended = operations[names.index(operation.ends)]
     if not ended.sticky:
-        raise table.error("ends", f'"{operation.ends}" is not sticky', "only sticky operations are ended by another")
+        raise table.error(
+            "ends", f'"{operation.ends}" is not sticky', "only sticky operations are ended by another"
+        )
     first = [(f.name, f.type) for f in operation.args[:1]]
     if first != [(f.name, f.type) for f in ended.args[:1]]:
         problem = f'its first argument is not that of "{operation.ends}"'
@@ -165,8 +176,7 @@ def _check_ends(operation: Operation, table: Table, operations: Sequence[Operati
 
 
 def _operation(name: str, table: Table) -> Operation:
-    if name in RESERVED:
-        raise table.error("", f'"{name}" is a name that generated code uses itself', "choose another")
+    _check_free(table, "", name)
     operation = Operation(
         name=name,
         id=table.number("id", 1, OPERATION_MAX),
@@ -186,6 +196,11 @@ def _operation(name: str, table: Table) -> Operation:
     if operation.sticky and not operation.args:
         raise table.error("sticky", "a sticky operation needs an argument", "the first one is its key")
     return operation
+
+
+def _check_free(table: Table, key: str, name: str) -> None:
+    if name in RESERVED:
+        raise table.error(key, f'"{name}" is a name that generated code uses itself', "choose another")
 
 
 def _bytes(table: Table, key: str) -> int:
@@ -218,6 +233,7 @@ def _fields(table: Table, key: str, most: int) -> tuple[Field, ...]:
     end = 0
     for name in inner:
         check_name(inner, name, name, NAME_MAX)
+        _check_free(inner, name, name)
         kind = inner.text(name)
         if kind not in SCALARS:
             raise inner.error(name, f'no such type "{kind}"', f"use one of {', '.join(SCALARS)}")

@@ -1,4 +1,4 @@
-"""`python -m components.protocols.generate [--check]`: writes what is generated from the protocols' TOML files.
+"""`python -m components.protocols.generate [--check]`: writes what is generated from the protocols' files.
 
 For each NAME.toml: generated/NAME.rs, NAME.h, NAME.golden, and hypervisor/protocols/NAME.py; generated/lib.rs
 for all. With --check nothing is written: the exit status is 1 and the stale files are named if any differs.
@@ -34,10 +34,10 @@ def texts(folder: Path = REPOSITORY / SOURCE) -> dict[Path, str]:
     return files
 
 
-def leftovers(files: dict[Path, str], repository: Path = REPOSITORY) -> list[Path]:
+def leftovers(files: dict[Path, str]) -> list[Path]:
     """Generated files of protocols that are no more, relative to the repository."""
-    there = [*(repository / GENERATED).glob("*.*"), *(repository / PYTHON).glob("*.py")]
-    found = {path.relative_to(repository) for path in there}
+    there = [*(REPOSITORY / GENERATED).glob("*.*"), *(REPOSITORY / PYTHON).glob("*.py")]
+    found = {path.relative_to(REPOSITORY) for path in there}
     return sorted(found - files.keys() - {PYTHON / "__init__.py"})
 
 

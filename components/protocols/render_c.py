@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from components.protocols.description import ARGUMENT_BYTES, SLOT, Field, Protocol
-from components.protocols.text import notice, wrapped
+from components.protocols.text import commented, notice
 
-_C_TYPES = {"u8": "uint8_t", "u16": "uint16_t", "u32": "uint32_t", "u64": "uint64_t", "i32": "int32_t", "i64": "int64_t"}
+_C_TYPES = {
+    "u8": "uint8_t",
+    "u16": "uint16_t",
+    "u32": "uint32_t",
+    "u64": "uint64_t",
+    "i32": "int32_t",
+    "i64": "int64_t",
+}
 
 
 def header(protocol: Protocol) -> str:
@@ -17,9 +24,8 @@ def header(protocol: Protocol) -> str:
 
 def _header(protocol: Protocol) -> Iterator[str]:
     prefix = f"R3_{protocol.name.upper()}"
-    yield f"/* {notice(protocol.name)}"
-    yield from wrapped(protocol.doc, "   ")
-    yield "*/"
+    yield f"/* {notice(protocol.name)} */"
+    yield from commented(protocol.doc)
     yield f"#ifndef {prefix}_H"
     yield f"#define {prefix}_H"
     yield ""
@@ -36,14 +42,14 @@ def _header(protocol: Protocol) -> Iterator[str]:
             yield f"#define {prefix}_{enum.upper()}_{name.upper()} {value}u"
     for operation in protocol.operations:
         yield ""
-        yield from wrapped(operation.doc + " */", "/* ")
+        yield from commented(operation.doc)
         yield f"#define {prefix}_OP_{operation.name.upper()} {operation.id}"
         for suffix, fields in (("args", operation.args), ("returns", operation.returns)):
             if fields:
                 yield from _structure(f"r3_{protocol.name}_{operation.name}_{suffix}", fields, ARGUMENT_BYTES)
     for record in protocol.records:
         yield ""
-        yield from wrapped(record.doc + " */", "/* ")
+        yield from commented(record.doc)
         yield f"#define {prefix}_{record.name.upper()}_SIZE {record.size}"
         yield from _structure(f"r3_{protocol.name}_{record.name}", record.fields, record.size)
     yield ""
@@ -69,7 +75,9 @@ def golden(protocol: Protocol) -> str:
     lines = [f"protocol number {protocol.number} version {protocol.version}"]
     lines += [f"constant {name} = {value}" for name, value in protocol.constants.items()]
     lines += [
-        f"enum {enum} {name} = {value}" for enum, members in protocol.enums.items() for name, value in members.items()
+        f"enum {enum} {name} = {value}"
+        for enum, members in protocol.enums.items()
+        for name, value in members.items()
     ]
     for operation in protocol.operations:
         what = f"operation {operation.id:02} {operation.name}"

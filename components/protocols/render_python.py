@@ -1,4 +1,4 @@
-"""Python of a protocol: numbers, and a NamedTuple with pack and unpack per structure. Imports nothing of ours."""
+"""Python of a protocol: numbers, and a NamedTuple with pack and unpack per structure. It imports nothing."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ def _module(protocol: Protocol) -> Iterator[str]:
     yield ""
     yield "import struct"
     yield "from typing import Final, NamedTuple"
+    yield ""
+    yield "_Bytes = bytes  # a field may be called bytes"
     yield ""
     yield f'NAME: Final = "{protocol.name}"'
     yield f"NUMBER: Final = {protocol.number}"
@@ -72,12 +74,12 @@ def _structure(name: str, doc: str, fields: Sequence[Field], size: int) -> Itera
     for field in fields:
         yield f"    {field.name}: int"
     yield ""
-    yield "    def pack(self) -> bytes:"
+    yield "    def pack(self) -> _Bytes:"
     yield f'        """{size} bytes."""'
     yield f"        return {layout}.pack(*self)"
     yield ""
     yield "    @classmethod"
-    yield f"    def unpack(cls, data: bytes) -> {name}:"
+    yield f"    def unpack(cls, data: _Bytes) -> {name}:"
     yield f'        """From exactly {size} bytes."""'
     yield f"        return cls._make({layout}.unpack(data))"
 

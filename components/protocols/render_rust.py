@@ -167,15 +167,18 @@ def _returns(operation: Operation) -> str:
 
 def _server(protocol: Protocol) -> Iterator[str]:
     yield ""
-    yield f"/// A service that speaks {protocol.name}@{protocol.version}; what it does not do answers `nosys`."
+    named = f"{protocol.name}@{protocol.version}"
+    yield f"/// A service that speaks {named}; what it does not do answers `nosys`."
     yield "#[allow(unused_variables)]"
     yield "pub trait Server {"
     for operation in protocol.operations:
         yield from wrapped(operation.doc, "    /// ")
         if operation.errors:
             yield from wrapped(f"Errors: {', '.join(operation.errors)}.", "    /// ")
-        args = f", args: {camel(operation.name)}Args" if operation.args else ""
-        yield f"    fn {operation.name}(&mut self, call: &mut Call<'_>{args}) -> Answer<{_returns(operation)}> {{"
+        parameters = "&mut self, call: &mut Call<'_>"
+        if operation.args:
+            parameters += f", args: {camel(operation.name)}Args"
+        yield f"    fn {operation.name}({parameters}) -> Answer<{_returns(operation)}> {{"
         yield "        Answer::Failed(Error::NOSYS)"
         yield "    }"
         yield ""
@@ -282,9 +285,7 @@ def _client_methods(operation: Operation) -> Iterator[str]:
         result = f"({returns}, usize)" if operation.returns else "usize"
         value = "length" if not operation.returns else f"({unpacked}, length)"
         yield "    /// Output goes to `output` as far as it fits; how many bytes that were is returned last."
-        yield (
-            f"    pub fn {operation.name}({parameters}, output: &mut [u8]) -> Result<{result}, Error> {{"
-        )
+        yield (f"    pub fn {operation.name}({parameters}, output: &mut [u8]) -> Result<{result}, Error> {{")
         yield f"        let reply = self.0.call({static}, {packed}, {given}, output)?;"
         yield "        let length = output.len().min(reply.length as usize);"
         yield f"        Ok({value})"

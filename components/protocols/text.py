@@ -10,12 +10,18 @@ LINE = 110
 
 def notice(name: str) -> str:
     """The first line of a generated file; `name` of the protocol, or "*"."""
-    return f"Generated from components/protocols/{name}.toml by `python -m components.protocols.generate`. Do not edit."
+    command = "python -m components.protocols.generate"
+    return f"Generated from components/protocols/{name}.toml by `{command}`. Do not edit."
 
 
 def camel(name: str) -> str:
     """read_grant -> ReadGrant"""
     return "".join(part.capitalize() for part in name.split("_"))
+
+
+def commented(text: str) -> Iterator[str]:
+    """`text` as one C comment."""
+    yield from textwrap.wrap(f"{text} */", LINE, initial_indent="/* ", subsequent_indent="   ")
 
 
 def wrapped(text: str, prefix: str) -> Iterator[str]:

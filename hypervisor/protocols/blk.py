@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+_Bytes = bytes  # a field may be called bytes
+
 NAME: Final = "blk"
 NUMBER: Final = 1
 VERSION: Final = 1
@@ -39,12 +41,12 @@ class InfoReturns(NamedTuple):
     features: int
     max_bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _INFORETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> InfoReturns:
+    def unpack(cls, data: _Bytes) -> InfoReturns:
         """From exactly 40 bytes."""
         return cls._make(_INFORETURNS.unpack(data))
 
@@ -59,12 +61,12 @@ class ReadArgs(NamedTuple):
     pool_offset: int
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadArgs:
+    def unpack(cls, data: _Bytes) -> ReadArgs:
         """From exactly 40 bytes."""
         return cls._make(_READARGS.unpack(data))
 
@@ -77,12 +79,12 @@ class ReadReturns(NamedTuple):
 
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadReturns:
+    def unpack(cls, data: _Bytes) -> ReadReturns:
         """From exactly 40 bytes."""
         return cls._make(_READRETURNS.unpack(data))
 
@@ -97,12 +99,12 @@ class WriteArgs(NamedTuple):
     pool_offset: int
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _WRITEARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> WriteArgs:
+    def unpack(cls, data: _Bytes) -> WriteArgs:
         """From exactly 40 bytes."""
         return cls._make(_WRITEARGS.unpack(data))
 
@@ -115,12 +117,12 @@ class WriteReturns(NamedTuple):
 
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _WRITERETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> WriteReturns:
+    def unpack(cls, data: _Bytes) -> WriteReturns:
         """From exactly 40 bytes."""
         return cls._make(_WRITERETURNS.unpack(data))
 
@@ -134,12 +136,12 @@ class DiscardArgs(NamedTuple):
     sector: int
     sectors: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _DISCARDARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> DiscardArgs:
+    def unpack(cls, data: _Bytes) -> DiscardArgs:
         """From exactly 40 bytes."""
         return cls._make(_DISCARDARGS.unpack(data))
 
@@ -154,12 +156,12 @@ class ReadGrantArgs(NamedTuple):
     grant: int
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READGRANTARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadGrantArgs:
+    def unpack(cls, data: _Bytes) -> ReadGrantArgs:
         """From exactly 40 bytes."""
         return cls._make(_READGRANTARGS.unpack(data))
 
@@ -172,12 +174,12 @@ class ReadGrantReturns(NamedTuple):
 
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READGRANTRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadGrantReturns:
+    def unpack(cls, data: _Bytes) -> ReadGrantReturns:
         """From exactly 40 bytes."""
         return cls._make(_READGRANTRETURNS.unpack(data))
 
@@ -192,12 +194,12 @@ class WriteGrantArgs(NamedTuple):
     grant: int
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _WRITEGRANTARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> WriteGrantArgs:
+    def unpack(cls, data: _Bytes) -> WriteGrantArgs:
         """From exactly 40 bytes."""
         return cls._make(_WRITEGRANTARGS.unpack(data))
 
@@ -210,11 +212,11 @@ class WriteGrantReturns(NamedTuple):
 
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _WRITEGRANTRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> WriteGrantReturns:
+    def unpack(cls, data: _Bytes) -> WriteGrantReturns:
         """From exactly 40 bytes."""
         return cls._make(_WRITEGRANTRETURNS.unpack(data))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+_Bytes = bytes  # a field may be called bytes
+
 NAME: Final = "fs"
 NUMBER: Final = 2
 VERSION: Final = 1
@@ -49,12 +51,12 @@ class OpenArgs(NamedTuple):
     handle: int
     flags: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _OPENARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> OpenArgs:
+    def unpack(cls, data: _Bytes) -> OpenArgs:
         """From exactly 40 bytes."""
         return cls._make(_OPENARGS.unpack(data))
 
@@ -70,12 +72,12 @@ class OpenReturns(NamedTuple):
     mode: int
     kind: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _OPENRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> OpenReturns:
+    def unpack(cls, data: _Bytes) -> OpenReturns:
         """From exactly 40 bytes."""
         return cls._make(_OPENRETURNS.unpack(data))
 
@@ -88,12 +90,12 @@ class CloseArgs(NamedTuple):
 
     handle: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _CLOSEARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> CloseArgs:
+    def unpack(cls, data: _Bytes) -> CloseArgs:
         """From exactly 40 bytes."""
         return cls._make(_CLOSEARGS.unpack(data))
 
@@ -108,12 +110,12 @@ class ReadArgs(NamedTuple):
     handle: int
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadArgs:
+    def unpack(cls, data: _Bytes) -> ReadArgs:
         """From exactly 40 bytes."""
         return cls._make(_READARGS.unpack(data))
 
@@ -126,12 +128,12 @@ class ReadReturns(NamedTuple):
 
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadReturns:
+    def unpack(cls, data: _Bytes) -> ReadReturns:
         """From exactly 40 bytes."""
         return cls._make(_READRETURNS.unpack(data))
 
@@ -144,12 +146,12 @@ class StatArgs(NamedTuple):
 
     flags: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _STATARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> StatArgs:
+    def unpack(cls, data: _Bytes) -> StatArgs:
         """From exactly 40 bytes."""
         return cls._make(_STATARGS.unpack(data))
 
@@ -163,12 +165,12 @@ class ReaddirArgs(NamedTuple):
     cookie: int
     handle: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READDIRARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReaddirArgs:
+    def unpack(cls, data: _Bytes) -> ReaddirArgs:
         """From exactly 40 bytes."""
         return cls._make(_READDIRARGS.unpack(data))
 
@@ -182,12 +184,12 @@ class ReaddirReturns(NamedTuple):
     bytes: int
     end: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READDIRRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReaddirReturns:
+    def unpack(cls, data: _Bytes) -> ReaddirReturns:
         """From exactly 40 bytes."""
         return cls._make(_READDIRRETURNS.unpack(data))
 
@@ -200,12 +202,12 @@ class ReadlinkReturns(NamedTuple):
 
     bytes: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _READLINKRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ReadlinkReturns:
+    def unpack(cls, data: _Bytes) -> ReadlinkReturns:
         """From exactly 40 bytes."""
         return cls._make(_READLINKRETURNS.unpack(data))
 
@@ -221,12 +223,12 @@ class StatfsReturns(NamedTuple):
     block_bytes: int
     name_max: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _STATFSRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> StatfsReturns:
+    def unpack(cls, data: _Bytes) -> StatfsReturns:
         """From exactly 40 bytes."""
         return cls._make(_STATFSRETURNS.unpack(data))
 
@@ -252,12 +254,12 @@ class StatRecord(NamedTuple):
     file_system: int
     reserved: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """80 bytes."""
         return _STATRECORD.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> StatRecord:
+    def unpack(cls, data: _Bytes) -> StatRecord:
         """From exactly 80 bytes."""
         return cls._make(_STATRECORD.unpack(data))
 
@@ -274,11 +276,11 @@ class EntryRecord(NamedTuple):
     reserved: int
     name_length: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """20 bytes."""
         return _ENTRYRECORD.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> EntryRecord:
+    def unpack(cls, data: _Bytes) -> EntryRecord:
         """From exactly 20 bytes."""
         return cls._make(_ENTRYRECORD.unpack(data))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+_Bytes = bytes  # a field may be called bytes
+
 NAME: Final = "log"
 NUMBER: Final = 3
 VERSION: Final = 1
@@ -33,12 +35,12 @@ class WriteArgs(NamedTuple):
     position: int
     stream: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _WRITEARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> WriteArgs:
+    def unpack(cls, data: _Bytes) -> WriteArgs:
         """From exactly 40 bytes."""
         return cls._make(_WRITEARGS.unpack(data))
 
@@ -51,12 +53,12 @@ class WriteReturns(NamedTuple):
 
     position: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _WRITERETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> WriteReturns:
+    def unpack(cls, data: _Bytes) -> WriteReturns:
         """From exactly 40 bytes."""
         return cls._make(_WRITERETURNS.unpack(data))
 
@@ -69,11 +71,11 @@ class RecordArgs(NamedTuple):
 
     level: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _RECORDARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> RecordArgs:
+    def unpack(cls, data: _Bytes) -> RecordArgs:
         """From exactly 40 bytes."""
         return cls._make(_RECORDARGS.unpack(data))

@@ -8,6 +8,8 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+_Bytes = bytes  # a field may be called bytes
+
 NAME: Final = "supervise"
 NUMBER: Final = 4
 VERSION: Final = 1
@@ -43,12 +45,12 @@ class ConfigureArgs(NamedTuple):
     within_ms: int
     steps: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _CONFIGUREARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> ConfigureArgs:
+    def unpack(cls, data: _Bytes) -> ConfigureArgs:
         """From exactly 40 bytes."""
         return cls._make(_CONFIGUREARGS.unpack(data))
 
@@ -65,12 +67,12 @@ class FaultArgs(NamedTuple):
     reserved: int
     now_ns: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _FAULTARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> FaultArgs:
+    def unpack(cls, data: _Bytes) -> FaultArgs:
         """From exactly 40 bytes."""
         return cls._make(_FAULTARGS.unpack(data))
 
@@ -84,12 +86,12 @@ class FaultReturns(NamedTuple):
     action: int
     delay_ms: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _FAULTRETURNS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> FaultReturns:
+    def unpack(cls, data: _Bytes) -> FaultReturns:
         """From exactly 40 bytes."""
         return cls._make(_FAULTRETURNS.unpack(data))
 
@@ -104,11 +106,11 @@ class RecoveredArgs(NamedTuple):
     epoch: int
     took_us: int
 
-    def pack(self) -> bytes:
+    def pack(self) -> _Bytes:
         """40 bytes."""
         return _RECOVEREDARGS.pack(*self)
 
     @classmethod
-    def unpack(cls, data: bytes) -> RecoveredArgs:
+    def unpack(cls, data: _Bytes) -> RecoveredArgs:
         """From exactly 40 bytes."""
         return cls._make(_RECOVEREDARGS.unpack(data))

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Run
+from tests.cli.conftest import ROOT, Run
 from vmm import examination, probe
 
 
@@ -49,6 +53,49 @@ def test_a_probe_that_hangs_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(probe, "CHILD_SECONDS", 0.2)
     with pytest.raises(probe.ProbeError, match=r"^/dev/kvm does not run a guest \(no answer\)"):
         probe.in_child(lambda kvm: time.sleep(10))
+
+
+def test_device_missing(tmp_path: Path) -> None:
+    with pytest.raises(probe.ProbeError) as caught:
+        probe.check_device(f"{tmp_path}/kvm")
+    remedy = "load kvm_intel or kvm_amd (modprobe), or enable virtualization for this machine"
+    assert str(caught.value) == f"no {tmp_path}/kvm; {remedy}"
+
+
+def test_device_is_something_else() -> None:
+    with pytest.raises(probe.ProbeError) as caught:
+        probe.check_device("/dev/null")
+    assert str(caught.value) == (
+        "/dev/null is not KVM (Inappropriate ioctl for device); find out what has replaced it"
+    )
+
+
+def test_device_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **more: object) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr("builtins.open", refuse)
+    with pytest.raises(probe.ProbeError) as caught:
+        probe.check_device()
+    monkeypatch.undo()
+    remedy = "join its group (sudo usermod -aG kvm $USER, then log in again) or run as root"
+    assert str(caught.value) == f"no permission for /dev/kvm; {remedy}"
+
+
+@pytest.mark.kvm
+def test_run_without_kvm(tmp_path: Path) -> None:
+    """The whole command, on a machine whose /dev/kvm is not one."""
+    (tmp_path / "disk.img").write_bytes(b"not looked at")
+    words = [sys.executable, "-m", "images.cli", "run", "images/default.toml"]
+    words += ["--disk", str(tmp_path / "disk.img"), "--", "ls"]
+    script = f"mount --bind /dev/null /dev/kvm && exec {shlex.join(words)}"
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stdout) == (125, "")
+    assert result.stderr == (
+        "r3s3: /dev/kvm is not KVM (Inappropriate ioctl for device); find out what has replaced it\n"
+    )
 
 
 def test_missing_tool_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

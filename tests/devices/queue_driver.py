@@ -55,6 +55,8 @@ class Memory:
         os.ftruncate(self.pool_fd, pool_bytes)
         self.vring = mmap.mmap(self.vring_fd, queues * abi.VRING_STRIDE)
         self.pool = mmap.mmap(self.pool_fd, pool_bytes)
+        # For what the device reads concurrently: struct.pack_into clears its bytes before it writes them.
+        self.vring_words = memoryview(self.vring).cast("H")
 
     def windows(self) -> list[Window]:
         return [
@@ -63,6 +65,7 @@ class Memory:
         ]
 
     def close(self) -> None:
+        self.vring_words.release()
         self.vring.close()
         self.pool.close()
         os.close(self.vring_fd)
@@ -101,14 +104,18 @@ class QueueDriver:
     def get(self, offset: int, form: str) -> int:
         return int(struct.unpack_from("<" + form, self.memory.vring, self.base + offset)[0])
 
+    def put_word(self, offset: int, value: int) -> None:
+        """A 16-bit field in one store."""
+        self.memory.vring_words[(self.base + offset) // 2] = value & 0xFFFF
+
     def descriptor(self, index: int, address: int, length: int, flags: int, following: int = 0) -> None:
         self.put(abi.VRING_DESCRIPTORS + index * 16, "QIHH", address, length, flags, following)
 
     def offer(self, head: int) -> None:
         """Puts a head into the available ring and publishes the index."""
-        self.put(abi.VRING_AVAILABLE + 4 + self.available % self.size * 2, "H", head)
+        self.put_word(abi.VRING_AVAILABLE + 4 + self.available % self.size * 2, head)
         self.available += 1
-        self.put(abi.VRING_AVAILABLE + 2, "H", self.available & 0xFFFF)
+        self.put_word(abi.VRING_AVAILABLE + 2, self.available)
 
     def ring_bell(self) -> None:
         os.eventfd_write(self.kick, 1)
@@ -119,7 +126,7 @@ class QueueDriver:
         return self.get(abi.VRING_USED + 2, "H")
 
     def set_used_event(self, index: int) -> None:
-        self.put(abi.VRING_AVAILABLE + 4 + self.size * 2, "H", index & 0xFFFF)
+        self.put_word(abi.VRING_AVAILABLE + 4 + self.size * 2, index)
 
     # -- an honest driver
 
@@ -168,7 +175,7 @@ class QueueDriver:
             self.free += self.chains.pop(head, [])
         return done
 
-    def wait(self, count: int = 1, timeout: float = 1.0) -> list[tuple[int, int, int]]:
+    def wait(self, count: int = 1, timeout: float = 5.0) -> list[tuple[int, int, int]]:
         """Sleeps on the call descriptor until `count` requests have completed, as an interrupt-driven driver
         does."""
         done: list[tuple[int, int, int]] = []

@@ -57,11 +57,11 @@ def loop_of_all(driver: QueueDriver) -> None:
 
 
 def index_jump(driver: QueueDriver) -> None:
-    driver.put(abi.VRING_AVAILABLE + 2, "H", driver.size + 1)
+    driver.put_word(abi.VRING_AVAILABLE + 2, driver.size + 1)
 
 
 def index_backwards(driver: QueueDriver) -> None:
-    driver.put(abi.VRING_AVAILABLE + 2, "H", 0xFFFF)
+    driver.put_word(abi.VRING_AVAILABLE + 2, 0xFFFF)
 
 
 def empty_descriptor(driver: QueueDriver) -> None:
@@ -117,6 +117,7 @@ def test_a_broken_ring_stops_its_queue_only(
     crime(bad)
     bad.ring_bell()
     assert select.select([error], [], [], 5.0)[0], "the error descriptor was not signalled"
+    rig.loop.until(lambda: rig.device.counters(0).broken == 1)
     counters = rig.device.counters(0)
     assert (counters.broken, BREAKAGES[counters.last_breakage]) == (1, breakage)
     for _ in range(3):  # it stays quiet

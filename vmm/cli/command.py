@@ -138,9 +138,15 @@ class Table:
 
 
 def printable(text: str) -> str:
-    """`text` with what would disturb a terminal or a line-by-line reader escaped."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape", "surrogatepass").decode()
-                   for each in text)  # fmt: skip
+    """`text` with what would disturb a terminal or a line-by-line reader escaped, each byte that is not UTF-8
+    (a surrogate, in Python's way) as \\xNN."""
+    return "".join(each if each.isprintable() else _escape(each) for each in text)
+
+
+def _escape(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":
+        return f"\\x{ord(character) & 0xFF:02x}"
+    return character.encode("unicode_escape").decode()
 
 
 class Progress:

@@ -99,7 +99,7 @@ struct Frame {
 /// Counters for the log and for tests.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Counters {
-    pub loads: u64,
+    pub loads: u64, // extents that have come
     pub rereads: u64,
     pub wasted: u64, // read ahead, evicted before use
 }
@@ -236,10 +236,11 @@ impl Cache {
         match verdict {
             Ok(()) => {
                 self.frames[frame].state = State::Ready;
+                self.counters.loads += 1;
                 self.events.push_back(Event { extent, failure: None, block: 0 });
             }
             Err(_) if self.frames[frame].attempts < ATTEMPTS => {
-                self.counters.rereads += 1;
+                self.counters.rereads += u64::from(outcome != Outcome::Undone);
                 self.frames[frame].state = State::Waiting;
                 self.queue.push_front(frame as u16);
             }
@@ -278,7 +279,6 @@ impl Cache {
             self.frames[table].used = self.clock;
             self.frames[table].pins += 1;
         }
-        self.counters.loads += 1;
         true
     }
 

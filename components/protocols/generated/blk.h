@@ -1,6 +1,5 @@
-/* Generated from components/protocols/blk.toml by `python -m components.protocols.generate`. Do not edit.
-   Blocks of a disk: sectors of 512 bytes, data in the client's pool or in a grant.
-*/
+/* Generated from components/protocols/blk.toml by `python -m components.protocols.generate`. Do not edit. */
+/* Blocks of a disk: sectors of 512 bytes, data in the client's pool or in a grant. */
 #ifndef R3_BLK_H
 #define R3_BLK_H
 

@@ -1,6 +1,5 @@
-/* Generated from components/protocols/fs.toml by `python -m components.protocols.generate`. Do not edit.
-   Files of a subtree: paths are bytes, handles are numbers the client chooses.
-*/
+/* Generated from components/protocols/fs.toml by `python -m components.protocols.generate`. Do not edit. */
+/* Files of a subtree: paths are bytes, handles are numbers the client chooses. */
 #ifndef R3_FS_H
 #define R3_FS_H
 
@@ -80,7 +79,7 @@ _Static_assert(offsetof(struct r3_fs_stat_args, flags) == 0, "flags");
 _Static_assert(sizeof(struct r3_fs_stat_args) <= 40, "size");
 
 /* Entries after `cookie` (0: the first): entry records, each with its name, padded to 8 bytes. `end`: no
-/* more. */
+   more. */
 #define R3_FS_OP_READDIR 5
 struct r3_fs_readdir_args {
     uint64_t cookie;

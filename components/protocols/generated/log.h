@@ -1,6 +1,5 @@
-/* Generated from components/protocols/log.toml by `python -m components.protocols.generate`. Do not edit.
-   Output of programs and lines for the structured log.
-*/
+/* Generated from components/protocols/log.toml by `python -m components.protocols.generate`. Do not edit. */
+/* Output of programs and lines for the structured log. */
 #ifndef R3_LOG_H
 #define R3_LOG_H
 
@@ -15,7 +14,7 @@
 #define R3_LOG_STREAM_STDERR 2u
 
 /* Bytes of a stream at an absolute position, counted per client and stream from 0; a repeat is harmless.
-/* Returns the position reached. */
+   Returns the position reached. */
 #define R3_LOG_OP_WRITE 1
 struct r3_log_write_args {
     uint64_t position;

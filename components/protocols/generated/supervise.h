@@ -1,6 +1,5 @@
-/* Generated from components/protocols/supervise.toml by `python -m components.protocols.generate`. Do not edit.
-   What is to happen to a component that failed.
-*/
+/* Generated from components/protocols/supervise.toml by `python -m components.protocols.generate`. Do not edit. */
+/* What is to happen to a component that failed. */
 #ifndef R3_SUPERVISE_H
 #define R3_SUPERVISE_H
 
@@ -20,7 +19,7 @@
 #define R3_SUPERVISE_ACTION_GIVE_UP 2u
 
 /* How a component wants to be treated: given up after more than `restarts` restarts within `within_ms` (0:
-/* never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces. */
+   never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces. */
 #define R3_SUPERVISE_OP_CONFIGURE 1
 struct r3_supervise_configure_args {
     uint32_t component;
@@ -37,7 +36,7 @@ _Static_assert(offsetof(struct r3_supervise_configure_args, steps) == 16, "steps
 _Static_assert(sizeof(struct r3_supervise_configure_args) <= 40, "size");
 
 /* A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the same.
-/* */
+   */
 #define R3_SUPERVISE_OP_FAULT 2
 struct r3_supervise_fault_args {
     uint32_t component;

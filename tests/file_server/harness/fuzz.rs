@@ -297,14 +297,14 @@ pub fn fuzz(path: &str, count: u64, seed: u64, only: Option<(u64, String)>) {
     let mut probe = [0; 4];
     copy(&mut Plain(&specimen.image), 1024, &mut probe).expect("block 0");
     if let Some((iteration, file)) = only {
-        std::fs::write(file, specimen.mutate(&mut Random::new(seed + iteration))).expect("image written");
+        std::fs::write(file, specimen.mutate(&mut numbers_of(seed, iteration))).expect("image written");
         return;
     }
     std::thread::spawn(watch);
     let mut mounted = 0;
     for iteration in 0..count {
         ITERATION.store(iteration + 1, Ordering::Relaxed);
-        let mut random = Random::new(seed + iteration);
+        let mut random = numbers_of(seed, iteration);
         let image = specimen.mutate(&mut random);
         match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| exercise(image, &specimen, &mut random))) {
             Ok(good) => mounted += u64::from(good),
@@ -315,6 +315,10 @@ pub fn fuzz(path: &str, count: u64, seed: u64, only: Option<(u64, String)>) {
         }
     }
     println!("passed {} mounted {}", count, mounted);
+}
+
+fn numbers_of(seed: u64, iteration: u64) -> Random {
+    Random::new(seed.wrapping_mul(1_000_003).wrapping_add(iteration))
 }
 
 /// Ends the process when one image takes too long.

@@ -1,0 +1,19 @@
+//! Writes to an I/O port.
+
+#![no_std]
+#![no_main]
+
+use core::arch::asm;
+
+rt::program!(main);
+
+/// The exit status that says that nothing has happened.
+const UNPUNISHED: i32 = 99;
+
+fn main(_: rt::Args) -> i32 {
+    // SAFETY: there is none. That is the crime.
+    unsafe {
+        asm!("out 0x80, al", in("al") 0u8);
+    }
+    UNPUNISHED
+}

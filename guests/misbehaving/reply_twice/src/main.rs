@@ -1,0 +1,23 @@
+//! Answers one request twice.
+//! The client breaks the connection off, and nobody dies.
+
+#![no_std]
+#![no_main]
+
+#[path = "../../common/hostile_server.rs"]
+mod hostile_server;
+
+use hostile_server::{serve, serve_after, RawChannel};
+
+rt::component! { fresh: begin, restart: serve, update: serve }
+
+fn begin() {
+    serve_after(crime)
+}
+
+fn crime(raw: &RawChannel) {
+    let request = raw.read_request(0);
+    raw.write_reply(0, &raw.slot(request.op, request.tag));
+    raw.write_reply(1, &raw.slot(request.op, request.tag));
+    raw.publish_replies(2);
+}

@@ -1,0 +1,19 @@
+//! Sets the trap flag, as a debugger's victim would have it.
+
+#![no_std]
+#![no_main]
+
+use core::arch::asm;
+
+rt::program!(main);
+
+/// The exit status that says that nothing has happened.
+const UNPUNISHED: i32 = 99;
+
+fn main(_: rt::Args) -> i32 {
+    // SAFETY: there is none. That is the crime.
+    unsafe {
+        asm!("pushfq", "or dword ptr [rsp], 0x100", "popfq", "nop", "nop");
+    }
+    UNPUNISHED
+}

@@ -1,0 +1,58 @@
+//! Answers empty requests (`flush` of blk@1) at once: the other end of what `caller` measures.
+//!
+//! As component `echo` it spins for the next request as long as requests come at all; as `echo_asleep` it goes
+//! to sleep at once whenever there is none.
+
+#![no_std]
+#![no_main]
+
+use protocols::blk;
+use rt::shared::full_fence;
+use rt::{Answer, Call, ServerPort, Source};
+
+rt::component! { fresh: serve, restart: serve, update: serve }
+
+/// A client that has not called for so long is not measuring any more.
+const SPIN_MS: u64 = 50;
+
+struct Echo;
+
+impl blk::Server for Echo {
+    fn flush(&mut self, _: &mut Call<'_>) -> Answer<()> {
+        Answer::Done(())
+    }
+}
+
+fn serve() {
+    let mut port = ServerPort::open(&blk::PROTOCOL, "blk");
+    let asleep = rt::info::name().as_str() == "echo_asleep";
+    rt::ready();
+    loop {
+        blk::serve(&mut port, &mut Echo);
+        if asleep {
+            sleep(&mut port);
+        } else {
+            spin(&mut port);
+        }
+    }
+}
+
+fn sleep(port: &mut ServerPort) {
+    port.before_idle();
+    port.announce_sleep();
+    full_fence();
+    if !port.ready() {
+        rt::hypercall::wait(None);
+    }
+    port.announce_awake();
+}
+
+fn spin(port: &mut ServerPort) {
+    let end = rt::time::ticks() + rt::time::ms_to_ticks(SPIN_MS);
+    while !port.ready() {
+        core::hint::spin_loop();
+        if rt::time::ticks() > end {
+            rt::wait(&mut [port], None);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+"""The hypervisor's modules, and whole systems of fake tenders, devices and servers: no KVM needed."""

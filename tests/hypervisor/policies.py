@@ -1,0 +1,109 @@
+"""Small policies for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypervisor.abi import generated as abi
+from hypervisor.policy import (
+    Channel,
+    Component,
+    Device,
+    GrantObjects,
+    Policy,
+    Pool,
+    RestartPolicy,
+    StateRegion,
+    Trust,
+)
+
+EVERY_CALL = frozenset(abi.HYPERCALL_NAMES)
+PAGE = abi.PAGE_SIZE
+RW = abi.GRANT_RIGHTS_READ | abi.GRANT_RIGHTS_WRITE
+
+
+def component(name: str, index: int = 0, **changes: object) -> Component:
+    """A component of 64 KiB that may do everything."""
+    plain = Component(
+        name=name,
+        index=index,
+        image=f"{name}.elf",
+        version="1.0.0",
+        vendor="r3s3",
+        memory=16 * PAGE,
+        memory_kind="shared",
+        hypercalls=EVERY_CALL,
+        restart=RestartPolicy(),
+        heartbeat_ms=0,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+def channel(index: int, client: str, server: str, **changes: object) -> Channel:
+    """A channel `client`.i<index> -> `server`.i<index> of 4 slots with a page of data each."""
+    plain = Channel(
+        index=index,
+        client=client,
+        client_interface=f"i{index}",
+        server=server,
+        server_interface=f"i{index}",
+        protocol="blk",
+        protocol_number=1,
+        protocol_version=1,
+        slots=4,
+        slot_data=PAGE,
+        operations=0b1110,
+        deadline_ms=500,
+        on_restart=abi.ON_RESTART_REPLAY,
+    )
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+SUPERVISE = channel(0, "hypervisor", "rs", protocol="supervise", protocol_number=4)
+DISK = Device(
+    name="disk0",
+    component="driver",
+    interface="disk",
+    kind="virtio-blk",
+    queues=1,
+    queue_size=128,
+    channel_interface="i1",
+)
+
+
+def storage(**changes: object) -> Policy:
+    """rs; driver (with a disk); files -> driver, with a pool; the program app -> files.
+
+    Changes to single components and channels by name: driver={"states": ...}, blk={"dma": ...}.
+    """
+
+    def changed(name: str) -> dict[str, object]:
+        value = changes.pop(name, {})
+        assert isinstance(value, dict)
+        return value
+
+    policy = Policy(
+        name="storage",
+        components=(
+            component("rs", 0, **changed("rs")),
+            component("driver", 1, **changed("driver")),
+            component("files", 2, **changed("files")),
+            component("app", 3, is_program=True, restart=RestartPolicy("never", spares=0), **changed("app")),
+        ),
+        channels=(
+            SUPERVISE,
+            channel(1, "files", "driver", **({"pool": Pool(4, PAGE), "dma": "pool"} | changed("blk"))),
+            channel(2, "app", "files", parameter=b"/usr", **changed("fs")),
+        ),
+        devices=(DISK,),
+        trust=Trust("rs"),
+    )
+    return replace(policy, **changes)  # type: ignore[arg-type]
+
+
+def strict(count: int = 2, pages: int = 1, rights: int = RW | abi.GRANT_RIGHTS_COPY) -> Policy:
+    """`storage`, but files lends single objects to the driver instead of a pool."""
+    return storage(blk={"pool": None, "grants": GrantObjects(count, pages, rights), "dma": "per_request"})
+
+
+STATE = StateRegion("open_files", 2 * PAGE, 1, frozenset({"crash", "update"}))

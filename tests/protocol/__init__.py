@@ -1,0 +1,1 @@
+"""Tests of the protocol descriptions and what is generated from them."""
