@@ -97,23 +97,19 @@ class LiveDevice:
         self.started = True
 
     def stop(self, done: Done) -> None:
-        """Drain the device and give it fresh, unshared rings; `done(False)` if it had to be given up."""
+        """Drain the device, and make fresh, unshared rings; `done(False)` if it had to be given up.
+
+        `start` may follow at once: a back-end carries its commands out in order, so the drain is over before
+        it learns of new memory.
+        """
         self._windows.clear()
+        self.rings.close()
+        self.rings = self._make_rings()
         if not self.backend or not self.started:
-            self._renew()
             done(self.backend is not None)
             return
         self.started = False
-
-        def stopped(drained: bool) -> None:
-            self._renew()
-            done(drained)
-
-        self.backend.stop(DRAIN_DEADLINE_S, stopped)
-
-    def _renew(self) -> None:
-        self.rings.close()
-        self.rings = self._make_rings()
+        self.backend.stop(DRAIN_DEADLINE_S, done)
 
     def open(self, memory: MemoryObject, done: Callable[[int], None]) -> None:
         """Open a window on `memory` for one request; `done(iova)`, 0 where the device did not take it."""

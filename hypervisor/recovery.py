@@ -35,7 +35,7 @@ class Recovery:
         self.record = record
         self.successor: Instance | None = None
         self._verdict: int | None = None
-        self._device_ready = component.device is None
+        self._device_ready = True
         self._dead = component.instance
         self._released = not component.states  # nobody writes to its state regions any more
 
@@ -45,10 +45,10 @@ class Recovery:
         instance = self._dead
         assert instance is not None
         instance.kill()
-        self._tell_peers(abi.CHANNEL_STATE_DEAD)
-        system.bury(component, instance, self.record)
         if component.device:
             component.device.stop(self._device_stopped)
+        self._tell_peers(abi.CHANNEL_STATE_DEAD)
+        system.bury(component, instance, self.record)
         supervisor = system.supervision
         if component.policy.is_program:
             self._decided(supervision.GIVE_UP)
@@ -104,12 +104,9 @@ class Recovery:
 
     def _device_stopped(self, drained: bool) -> None:
         self.system.grants_left_device(self.component)
-        if drained:
-            self._device_ready = True
-            self._proceed()
-        else:
-            device = self.component.device
-            assert device is not None
+        device = self.component.device
+        if not drained and self.successor is None and device:
+            self._device_ready = False
             self.system.replace_device(device, self._device_replaced)
 
     def _device_replaced(self) -> None:

@@ -151,7 +151,7 @@ def _read_seal(image: Path, seal: bytes, size: int, blocks: int, rebuild: str) -
 
 
 def crc32c(data: bytes | bytearray | memoryview) -> int:
-    """CRC32C of any bytes; fast enough for a block, `crc32c_blocks` is for many."""
+    """CRC32C of at least one byte; fast enough for a block, `crc32c_blocks` is for many."""
     return int.from_bytes(crc32c_blocks(data, len(data)), "little")
 
 
@@ -294,9 +294,9 @@ def append_checksums(descriptor: int, progress: Progress) -> None:
     padded = bytes(roots).ljust(roots_blocks * BLOCK, b"\0")
     roots_block = table_block + table_blocks
     seal = SEAL.pack(
-        SEAL_MAGIC, SEAL_VERSION, BLOCK, data_blocks, table_block, table_blocks, roots_block, roots_blocks,
-        crc32c(padded),
-    ).ljust(SEAL_CHECKSUM, b"\0")
+        SEAL_MAGIC, SEAL_VERSION, BLOCK,
+        data_blocks, table_block, table_blocks, roots_block, roots_blocks, crc32c(padded),
+    ).ljust(SEAL_CHECKSUM, b"\0")  # fmt: skip
     _write_exactly(descriptor, padded + seal + struct.pack("<I", crc32c(seal)), roots_block * BLOCK)
     progress("checksums", size, size)
 

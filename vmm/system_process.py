@@ -35,6 +35,7 @@ INTERNAL = 125
 QUIET_DEADLINE_S = 10.0
 OUTPUT_DEADLINE_S = 2.0
 IO_BYTES = 128 * 1024
+SYSTEMS_MAX = 64  # of one name
 
 
 class Link:
@@ -86,7 +87,8 @@ class Run:
             self.killers.append(Killer(vmm, name, float(rate), int(self.request.get("seed", 1))))
         folder = runtime_directory()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.control = ControlSocket(vmm, str(_free_name(folder, vmm.policy.name)), self.report)
+        path = _free_name(folder, vmm.policy.name, chosen=bool(self.request.get("name")))
+        self.control = ControlSocket(vmm, str(path), self.report)
         vmm.loop.add_reader(self.link.sock.fileno(), self._on_link)
 
     def _check_kills(self) -> None:
@@ -182,15 +184,20 @@ class Run:
         return status
 
 
-def _free_name(folder: Path, name: str) -> Path:
-    """The socket path for system `name`; LaunchError where one of that name is running."""
-    path = folder / f"{name}.sock"
-    if path.exists():
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            if probe.connect_ex(str(path)) == 0:
-                raise LaunchError(f'a system "{name}" is already running; choose another name with -s')
-        path.unlink(missing_ok=True)  # left by one that was killed
-    return path
+def _free_name(folder: Path, name: str, chosen: bool) -> Path:
+    """The socket path for system `name`. Where one of that name runs, the path for NAME-2 and so on, or
+    LaunchError if the name was `chosen` by the user."""
+    for number in range(1, SYSTEMS_MAX + 1):
+        path = folder / (f"{name}.sock" if number == 1 else f"{name}-{number}.sock")
+        if path.exists():
+            with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as other:
+                if other.connect_ex(str(path)) == 0:
+                    if chosen:
+                        raise LaunchError(f'a system "{name}" is already running; choose another with -s')
+                    continue
+            path.unlink(missing_ok=True)  # left by one that was killed
+        return path
+    raise LaunchError(f"{SYSTEMS_MAX} systems are running already; end one")
 
 
 def serve(link: Link, zygote: Zygote) -> int:
@@ -222,6 +229,15 @@ def serve(link: Link, zygote: Zygote) -> int:
     return run.end()
 
 
+def _go_first() -> None:
+    """Run before all components: a recovery is a chain of short steps, and each would wait a time slice.
+
+    Only where the host permits it. Children are not preferred.
+    """
+    with contextlib.suppress(PermissionError):
+        os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
 def main() -> int:
     """The process's entry; exit status as `r3s3 run` documents it."""
     parser = argparse.ArgumentParser(prog="vmm.system_process")
@@ -229,6 +245,7 @@ def main() -> int:
     link = Link(parser.parse_args().launch_fd)
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     zygote = Zygote(keep_out=[link.sock.fileno()])
+    _go_first()
     try:
         return serve(link, zygote)
     except EOFError:

@@ -102,6 +102,8 @@ def test_report_without_room(r3s3: Run, system_file: Path) -> None:
          "see r3s3 run --help"),
         (["run", "system.toml", "--seed", "x", "--", "ls"],
          "argument --seed: invalid int value: 'x'; see r3s3 run --help"),
+        (["run", "system.toml", "-s", "../x", "--", "ls"],
+         "-s '../x': not a name; use letters, digits, . - and _"),
         (["run", "system.toml", "--fast", "--", "ls"], "unrecognized arguments: --fast; see r3s3 run --help"),
         (["run", "system.toml", "--disk", "no.img", "--", "ls"],
          "no.img: no such disk image; build one with: r3s3 image build DIR -o no.img"),

@@ -313,7 +313,7 @@ _messages = st.tuples(st.sampled_from([*Request, 77]), _payloads, st.integers(0,
 def test_any_sequence_of_messages_is_survived(
     fuzzed_disk: Disk, messages: list[tuple[int, bytes, int, bool]]
 ) -> None:
-    """Whatever is asked: the only exception is FrontEndError, no descriptor leaks, and all stops in the end."""
+    """Whatever is asked: the one exception is FrontEndError, no descriptor leaks, all stops in the end."""
     memory = Memory(2, 1 << 16)
     before = len(os.listdir("/proc/self/fd"))
     ours, theirs = socket.socketpair()

@@ -346,10 +346,30 @@ class World:
             self.call(name, abi.HYPERCALL_READY)
 
     def close(self) -> None:
-        """End it, and give back every descriptor that tests count."""
-        self.system.close()
-        self.system.output.finish(0.1)
-        for fd in (self.stdout, self._stdout):
+        """End it, and give back every descriptor, which a hypervisor leaves to the end of its process."""
+        system = self.system
+        system.close()
+        system.output.finish(0.1)
+        fds = [self.stdout, self._stdout, system.loop._wake]
+        memory = [death.memory for name in system.components for death in system.evidence.of(name)]
+        for tender in self.launcher.tenders:
+            tender.sock.close()
+            fds += [tender.exit] if tender.exit >= 0 else []
+        for instance in system._instances.values():
+            instance.close()
+            memory.append(instance.ram)
+        for live in system.components.values():
+            memory += [live.status, *live.states, *live.grant_objects, *([live.arguments] if live.arguments else [])]
+        for connection in system.connections.values():
+            memory += [each for each in (connection.rings, connection.pool, *connection._next) if each]
+            fds += [connection.client_wake, connection.server_wake]
+        for device in system.devices.values():
+            memory.append(device.rings)
+            fds += [fd for pair in device.eventfds for fd in pair]
+        for each in memory:
+            each.close()
+        system.loop._epoll.close()
+        for fd in fds:
             os.close(fd)
 
     def _signal(self, pidfd: int, number: int) -> None:

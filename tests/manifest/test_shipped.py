@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 DEFAULT = ROOT / "images" / "default.toml"
 PROTOCOLS = manifest.read_protocols()
 MANIFESTS = [
-    file.relative_to(ROOT) for top in ("components", "guests") for file in sorted((ROOT / top).rglob("manifest.toml"))
+    file.relative_to(ROOT)
+    for top in ("components", "guests")
+    for file in sorted((ROOT / top).rglob("manifest.toml"))
 ]
 PROGRAMS = sorted(file.parent.name for file in (ROOT / "guests" / "programs").glob("*/manifest.toml"))
 

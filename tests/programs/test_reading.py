@@ -44,7 +44,9 @@ def test_bytes_are_the_same(ours: Run, files: Path, settings: dict[str, str]) ->
     assert (copied.output, copied.errors, copied.status) == (b"".join(contents), b"", 0)
     wanted = [*names[:5], "missing", *names[5:], ".", "missing"]
     digests = ours(["sha256sum", *wanted], files, settings)
-    expected = [f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in zip(names, contents, strict=True)]
+    expected = [
+        f"{hashlib.sha256(data).hexdigest()}  {name}" for name, data in zip(names, contents, strict=True)
+    ]
     assert digests.output.decode().splitlines() == expected
     assert digests.errors.count(b"missing") == 2 and b".: Is a directory" in digests.errors
     assert ours(["sha256tree", str(files)], files, settings).output.count(b"\n") == len(names)

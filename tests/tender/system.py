@@ -61,11 +61,12 @@ def assemble(source: str, *flags: str) -> bytes:
         base.with_suffix(".S").unlink(missing_ok=True)
 
 
-def memory_object(size: int) -> int:
-    """A sealed memfd."""
+def memory_object(size: int, *, sealed: bool = True) -> int:
+    """A memfd, sealed as the hypervisor's are."""
     fd = os.memfd_create("test", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     os.ftruncate(fd, size)
-    fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    if sealed:
+        fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
     return fd
 
 
@@ -95,7 +96,7 @@ class Guest:
         self.memory = options.get("memory", MEMORY)
         template = loader.prepare("guest", image, self.memory)
         self.template = template
-        self.ram_fd = memory_object(self.memory)
+        self.ram_fd = memory_object(self.memory, sealed=options.get("sealed", True))
         stats = memory_object(abi.PAGE_SIZE)
         telemetry = memory_object(abi.PAGE_SIZE)
         self.ram = mmap.mmap(self.ram_fd, self.memory)

@@ -250,6 +250,16 @@ def test_panic_without_its_message_is_still_a_panic(system: System) -> None:
     assert message.body == b""
 
 
+def test_ram_that_goes_away(system: System) -> None:
+    """What running out of host memory looks like: KVM cannot get a page of RAM."""
+    guest = system.guest("lea faulty, %rbx\nfaulty: push %rax", sealed=False).ready()
+    os.ftruncate(guest.ram_fd, STACK_LOW)
+    guest.run()
+    fault = guest.fault()
+    assert (fault.kind, fault.message) == (abi.FAULT_MEMORY, "the host has no memory for this VM's RAM")
+    assert fault.rip == fault.registers["rbx"]
+
+
 def test_after_a_fault_nothing_runs(system: System) -> None:
     guest = system.guest("ud2\n 1: jmp 1b")
     guest.run()

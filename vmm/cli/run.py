@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     started = time.monotonic_ns()
     if not options.program:
         raise CommandError("no program given; write it after --, as in r3s3 run FILE -- ls /")
+    if options.system is not None and not re.fullmatch(r"[\w][\w.-]{0,31}", options.system):
+        raise CommandError(f"-s {options.system!r}: not a name; use letters, digits, . - and _")
     report = Path(options.report) if options.report else None
     if report:
         check_report(report)

@@ -52,9 +52,9 @@ class JailError(Exception):
 
 def privileged() -> bool:
     """Whether this process may make namespaces without a user namespace around them."""
-    with open("/proc/self/status", encoding="ascii") as status:
+    with open("/proc/self/status", "rb") as status:
         for line in status:
-            if line.startswith("CapEff:"):
+            if line.startswith(b"CapEff:"):
                 return os.geteuid() == 0 and bool(int(line.split()[1], 16) >> _CAP_SYS_ADMIN & 1)
     return False
 
@@ -127,8 +127,8 @@ def _become_sole_user() -> None:
     """In a new user namespace made by an ordinary user: map that user, and nobody else."""
     uid, gid = _outer_ids
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
-            file.write(text)
+        with open(f"/proc/self/{name}", "wb") as file:
+            file.write(text.encode())
 
 
 def _become_nobody() -> None:

@@ -1,7 +1,7 @@
-"""All of a vCPU's state, out of one VM and into another (fork; later: migration).
+"""All of a vCPU's state, out of one VM and into another (fork, migration).
 
 The order of loading matters: system registers make the others valid, XCR0 sizes the FPU state, and the
-general registers go last. See kvm-facts in the design: leaving any of these out loses state silently.
+general registers go last. Leaving any of these out loses state silently.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from vmm.tender import host
 from vmm.tender._vcpu import ffi, lib
-from vmm.tender.kvm import VirtualMachine
+from vmm.tender.kvm import Kvm, VirtualMachine
 
 # TSC, STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX, SYSENTER_CS/ESP/EIP, PAT, MISC_ENABLE
 _MSRS = (
@@ -45,7 +45,8 @@ def _msrs() -> Any:
 
 
 def save(vm: VirtualMachine) -> VcpuState:
-    """The state of a vCPU that is out of the guest, with no results of a hypercall still to be taken over."""
+    """The state of a vCPU that is out of the guest for now."""
+    lib.vcpu_settle(vm.vcpu)
     msrs = _msrs()
     # KVM stops at the first register it does not know and says how many it read.
     ffi.cast("uint32_t *", msrs)[0] = host.ioctl(vm.vcpu_fd, lib.KVM_GET_MSRS, msrs)
@@ -78,3 +79,17 @@ def load(vm: VirtualMachine, state: VcpuState) -> None:
     ):
         host.ioctl(vm.vcpu_fd, request, structure)
     ffi.memmove(vm.vcpu.regs, state.regs, ffi.sizeof("struct kvm_regs"))
+
+
+def continue_forked(
+    kvm: Kvm, parent: VirtualMachine, ram: int, stats: Any, state: VcpuState
+) -> VirtualMachine:
+    """In a forked child of a tender with private memory: a VM of its own, where the parent's was.
+
+    KVM ties a VM to the process that made it; the memory at `ram` is the child's copy-on-write copy already.
+    Its windows are empty: connections are not inherited.
+    """
+    sizes = tuple(size for _, size, _ in parent.windows.values())
+    vm = VirtualMachine(kvm, ram, parent.ram_size, stats, window_sizes=(sizes[0], sizes[1]), may_fork=True)
+    load(vm, state)
+    return vm

@@ -392,7 +392,7 @@ impl System for GuestSystem {
 fn metadata(record: &StatRecord) -> Metadata {
     let time = Time { seconds: record.modified_s, nanoseconds: record.modified_ns };
     Metadata {
-        device: record.file_system,
+        device: device_number(record.file_system),
         inode: record.inode,
         mode: record.mode,
         links: record.links,
@@ -407,4 +407,11 @@ fn metadata(record: &StatRecord) -> Metadata {
         changed: time,
         born: None,
     }
+}
+
+/// A file system without a device of its own, as `stat` shows it: major number 0 and 20 bits that tell one
+/// image from another, in Linux's `dev_t` encoding.
+fn device_number(file_system: u64) -> u64 {
+    let minor = (file_system ^ file_system >> 20 ^ file_system >> 40) & 0xf_ffff;
+    (minor & 0xff) | (minor & 0xf_ff00) << 12
 }

@@ -79,7 +79,7 @@ fn a_service_never_sees_more_input_than_its_operation_takes() {
     let world = world(&fs::PROTOCOL);
     let mut port = ServerPort::open(&fs::PROTOCOL, "test");
     let slot = abi::Slot { op: 1, tag: 0x100, epoch: 1, length: 4096, ..abi::Slot::default() };
-    let _ = rt::ring::ClientRing::new(world.raw(), 4).publish(&slot);
+    rt::ring::ClientRing::new(world.raw(), 4).publish(&slot);
     fs::serve(&mut port, &mut Files::default());
     let status = world.raw().load_u32(world.replies_at() + abi::Slot::OFFSET_STATUS);
     assert_eq!(status as i32, Error::TOOBIG.number());

@@ -55,6 +55,39 @@ fn a_client_is_woken_at_its_threshold_and_once() {
 }
 
 #[test]
+fn a_streaming_client_rings_for_several_requests_at_a_time() {
+    let world = World::new(8);
+    let (mut client, mut server) = (world.client(), world.server());
+    client.wake_after(3);
+    server.announce_sleep();
+    let mut bells = Vec::new();
+    for n in 0..7 {
+        client.submit(&READ, [n, 0, 0, 0, 0], &[]).unwrap();
+        bells.push(rung().0);
+    }
+    assert_eq!(bells, [0, 0, 1, 0, 0, 0, 0], "a server that was rung and took nothing yet will see them all");
+    server.announce_awake();
+    let requests = take_all(&mut server);
+    server.announce_sleep();
+    client.submit(&READ, [7, 0, 0, 0, 0], &[]).unwrap();
+    assert_eq!(rung(), (0, 0));
+    assert_eq!(client.poll(), None);
+    assert_eq!(rung(), (0, 0));
+    fake::advance(1_000_000);
+    assert_eq!(client.poll(), None);
+    assert_eq!(rung(), (1, 0), "nothing to do for a millisecond");
+    server.announce_awake();
+    assert_eq!(take_all(&mut server).len(), 1);
+    server.announce_sleep();
+    echo(&mut server, &requests[0], 0);
+    client.poll().map(|done| client.release(done)).unwrap();
+    client.submit(&READ, [8, 0, 0, 0, 0], &[]).unwrap();
+    echo(&mut server, &requests[1], 0);
+    assert_eq!(wait(&mut [&mut client], None), Woken::Ready);
+    assert_eq!(rung(), (1, 0), "a wait rings even if something is ready");
+}
+
+#[test]
 fn a_threshold_is_never_more_than_what_is_outstanding() {
     let world = World::new(8);
     let (mut client, mut server) = (world.client(), world.server());

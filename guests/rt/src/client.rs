@@ -40,6 +40,10 @@ pub struct Operation {
     pub output_max: usize,
 }
 
+/// A request that a streaming client has published waits at most so long for others before the server is rung,
+/// provided that the client polls.
+const HOLD_BACK_NS: u64 = 1_000_000;
+
 /// Names a request of one client. The same before and after a replay.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Tag(pub u32);
@@ -166,6 +170,9 @@ pub struct Client {
     next_deadline: u64,
     default_limit: u64,
     wake_after: u32,
+    /// Requests published since we last looked whether the server must be rung, and the tick of the first.
+    unrung: u32,
+    unrung_since: u64,
     polls: u32,
 }
 
@@ -195,6 +202,8 @@ impl Client {
             next_deadline: u64::MAX,
             default_limit: limit_of(channel.deadline_ms()),
             wake_after: 1,
+            unrung: 0,
+            unrung_since: 0,
             polls: 0,
             channel,
         };
@@ -237,7 +246,10 @@ impl Client {
         self.connection == Connection::Open && self.channel.state() == State::Open
     }
 
-    /// Once asleep, be woken only when `replies` replies are there (or all that are outstanding, if fewer).
+    /// Exchange doorbells for `replies` requests at a time, for streams with many in flight. Asleep, this client is
+    /// woken only when that many replies are there (or all that are outstanding, if fewer); a sleeping server is
+    /// rung only for that many requests, or at the next `wait` (or when a `poll` finds nothing and a millisecond
+    /// has passed).
     pub fn wake_after(&mut self, replies: u32) {
         self.wake_after = replies.max(1);
     }
@@ -324,6 +336,7 @@ impl Client {
             self.polls = self.polls.wrapping_add(1);
             let took = self.take_reply();
             if (!took || self.polls % 64 == 0) && !self.expire() && !took {
+                self.ring_if_late();
                 return None;
             }
         }
@@ -436,7 +449,6 @@ impl Client {
             limit => platform::ticks().saturating_add(limit),
         };
         self.next_deadline = self.next_deadline.min(entry.deadline);
-        self.used = true;
         let slot = Slot {
             op: entry.operation.id,
             tag: entry.tag,
@@ -447,7 +459,30 @@ impl Client {
         };
         // Cannot fail: the length was checked when the request was accepted.
         let _ = self.channel.buffer(buffer).copy_in(0, &entry.input);
-        if self.ring.publish(&slot) {
+        self.publish(&slot);
+    }
+
+    pub(crate) fn publish(&mut self, slot: &Slot) {
+        self.used = true;
+        self.ring.publish(slot);
+        self.unrung += 1;
+        if self.unrung >= self.wake_after {
+            self.ring_if_needed();
+        } else if self.unrung == 1 {
+            self.unrung_since = platform::ticks();
+        }
+    }
+
+    /// For programs that poll, do something else, poll again, and never wait.
+    fn ring_if_late(&mut self) {
+        if self.unrung > 0 && platform::ticks().wrapping_sub(self.unrung_since) > time::ns_to_ticks(HOLD_BACK_NS) {
+            self.ring_if_needed();
+        }
+    }
+
+    /// Wakes a server that sleeps although requests were published.
+    pub(crate) fn ring_if_needed(&mut self) {
+        if core::mem::replace(&mut self.unrung, 0) > 0 && self.ring.server_wants_bell() {
             self.channel.ring();
         }
     }
@@ -617,6 +652,10 @@ impl Source for Client {
         self.ring.announce_awake();
     }
 
+    fn pass_on(&mut self) {
+        self.ring_if_needed();
+    }
+
     fn deadline(&self) -> Option<u64> {
         self.sleep_deadline()
     }
@@ -636,6 +675,10 @@ impl Source for News<'_> {
 
     fn announce_awake(&mut self) {
         self.0.ring.announce_awake();
+    }
+
+    fn pass_on(&mut self) {
+        self.0.ring_if_needed();
     }
 
     fn deadline(&self) -> Option<u64> {

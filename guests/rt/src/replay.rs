@@ -152,11 +152,11 @@ impl Client {
     /// Sends sticky requests as long as there are data buffers. All are free on the wire: what is unanswered
     /// has not been sent to this server yet, and what was answered has been saved.
     fn send_kept(&mut self) {
-        while self.restore.sent < self.restore.kept.len() && self.restore.unanswered.len() < self.entries.len() {
+        while self.restore.sent < self.restore.kept.len() {
             let in_use = |b: &u32| self.restore.unanswered.iter().any(|(tag, _)| tag & 0xff == *b);
             let buffer = match (0..self.entries.len() as u32).find(|b| !in_use(b)) {
                 Some(buffer) => buffer,
-                None => return,
+                None => break,
             };
             let index = self.restore.sent;
             let kept = &self.restore.kept[index];
@@ -174,12 +174,10 @@ impl Client {
             self.restore.sent += 1;
             self.restore.sequence += 1;
             self.restore.unanswered.push((tag, index));
-            self.used = true;
             telemetry::add(telemetry::REPLAYED, 1);
-            if self.ring.publish(&slot) {
-                self.channel.ring();
-            }
+            self.publish(&slot);
         }
+        self.ring_if_needed();
     }
 
     /// The reply to a sticky request.
@@ -225,6 +223,7 @@ impl Client {
             }
             self.send(buffer);
         }
+        self.ring_if_needed();
     }
 
     /// The server will not come back: every request fails.

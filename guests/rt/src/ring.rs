@@ -94,20 +94,24 @@ impl ClientRing {
         }
     }
 
-    /// Publishes a request. True: the server sleeps and must be rung. The caller keeps at most `slots` requests
-    /// unanswered, so there is always room.
-    #[must_use]
-    pub fn publish(&mut self, slot: &Slot) -> bool {
+    /// Publishes a request; `server_wants_bell` afterwards, at the latest when there is nothing else to do. The
+    /// caller keeps at most `slots` requests unanswered, so there is always room.
+    pub fn publish(&mut self, slot: &Slot) {
         self.requests.publish(self.memory, abi::CHANNEL_REQUEST_TAIL, slot);
+    }
+
+    /// Does the server sleep although there are requests? Then it must be rung.
+    #[must_use]
+    pub fn server_wants_bell(&mut self) -> bool {
         full_fence();
         if self.memory.load_u32(abi::CHANNEL_SERVER_SLEEP) != 1 {
             self.rung_at = None;
             return false;
         }
-        // A server that was rung and has not taken anything since will see this request when it wakes: it
-        // looks at all rings before it sleeps again.
+        // A server that was rung and has not taken anything since will see all requests when it wakes: it looks
+        // at all rings before it sleeps again. One that has taken everything was woken by somebody else.
         let head = self.memory.load_u32(abi::CHANNEL_REQUEST_HEAD);
-        if self.rung_at == Some(head) {
+        if head == self.requests.tail || self.rung_at == Some(head) {
             return false;
         }
         self.rung_at = Some(head);

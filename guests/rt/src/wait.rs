@@ -19,7 +19,10 @@ pub trait Source {
     /// Tells the peer that it need not ring any more.
     fn announce_awake(&mut self);
 
-    /// Nothing is ready and we are about to be idle: pass on what was held back to save doorbells.
+    /// Called at every wait, whether or not something is ready: rings for what was published and held back.
+    fn pass_on(&mut self) {}
+
+    /// Nothing is ready and we are about to be idle: wakes those who wait for more than they will get.
     fn before_idle(&mut self) {}
 
     /// The tick at which it wants to be looked at even if nothing happens.
@@ -39,6 +42,9 @@ pub enum Woken {
 
 /// Waits until a source is ready, or until tick `until`. All sources that may wake this VM must be named.
 pub fn wait(sources: &mut [&mut dyn Source], until: Option<u64>) -> Woken {
+    for source in sources.iter_mut() {
+        source.pass_on();
+    }
     if any_ready(sources) {
         return Woken::Ready;
     }

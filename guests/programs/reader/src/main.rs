@@ -19,7 +19,8 @@ mod common;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use alloc::{format, vec};
+use alloc::vec;
+use core::fmt::Write;
 use common::sha256::{hexadecimal, Sha256};
 use protocols::fs::{self, CloseArgs, OpenArgs, ReadArgs};
 use protocols::log::{self, WriteArgs};
@@ -82,7 +83,8 @@ fn main(arguments: rt::Args) -> i32 {
     let size = match files.open(&OpenArgs { handle: HANDLE, flags: 0 }, path) {
         Ok(opened) => opened.size,
         Err(error) => {
-            let text = format!("reader: {}: {}\n", String::from_utf8_lossy(path), error.name());
+            let mut text = String::new();
+            let _ = writeln!(text, "reader: {}: {}", String::from_utf8_lossy(path), error.name());
             return say(log::STREAM_STDERR, &text, 1);
         }
     };
@@ -150,12 +152,14 @@ fn take(files: &fs::Client, settings: &Settings, completion: &Completion, tally:
 
 fn report(settings: &Settings, tally: Tally, ns: u64) -> String {
     let digest = match settings.what {
-        Use::Sha256 => format!("\"{}\"", String::from_utf8_lossy(&hexadecimal(&tally.digest.finish()))),
-        _ => String::from("null"),
+        Use::Sha256 => [b"\"", &hexadecimal(&tally.digest.finish())[..], b"\""].concat(),
+        _ => b"null".to_vec(),
     };
-    format!(
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
         "{{\"bytes\": {}, \"ns\": {}, \"bytes_per_s\": {}, \"reads\": {}, \"failed\": {}, \"read_bytes\": {}, \
-         \"outstanding\": {}, \"use\": \"{:?}\", \"sha256\": {}, \"replayed\": {}, \"waits\": {}, \"spun_ns\": {}}}\n",
+         \"outstanding\": {}, \"use\": \"{:?}\", \"sha256\": {}, \"replayed\": {}, \"waits\": {}, \"spun_ns\": {}}}",
         tally.bytes,
         ns,
         (u128::from(tally.bytes) * 1_000_000_000 / u128::from(ns)) as u64,
@@ -164,11 +168,12 @@ fn report(settings: &Settings, tally: Tally, ns: u64) -> String {
         settings.bytes,
         settings.outstanding,
         settings.what,
-        digest,
+        String::from_utf8_lossy(&digest),
         telemetry::get(telemetry::REPLAYED),
         telemetry::get(telemetry::WAITS),
         ticks_to_ns(telemetry::get(telemetry::SPINS)),
-    )
+    );
+    text
 }
 
 /// Prints a text; the status is handed through.

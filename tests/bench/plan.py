@@ -1,0 +1,28 @@
+"""How much is measured: everything in ten minutes, a first look in one, or next to nothing (for the test)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Sizes and repetitions."""
+
+    name: str
+    file_mib: int  # the file that is read
+    part_mib: int  # the smaller file, for many clients at once
+    rounds: int  # interleaved repetitions of a comparison
+    calls: int  # null calls of one run
+    paused_calls: int  # of one run with a pause before each
+    call_runs: int
+    pipelined_calls: int
+    recovery_s: float  # how long each kind of recovery is provoked
+    kills_per_s: float
+    boots: int
+    supervisor_restarts: int
+
+
+FULL = Plan("full", 1024, 128, 7, 200_000, 3_000, 5, 2_000_000, 8.0, 20.0, 20, 10)
+QUICK = Plan("quick", 256, 64, 3, 50_000, 500, 2, 500_000, 1.0, 20.0, 5, 2)
+TINY = Plan("tiny", 8, 2, 1, 1_000, 20, 1, 5_000, 0.1, 40.0, 1, 1)

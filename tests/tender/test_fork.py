@@ -1,0 +1,170 @@
+"""A tender with private memory forks, in its jail, and both VMs go on from the same instruction."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from typing import Any
+
+import pytest
+
+from hypervisor import wire
+from hypervisor.abi import generated as abi
+from tests.tender.system import MEMORY, assemble, memory_object
+from vmm.tender import jail, loader, plan, process, vm_state
+from vmm.tender._vcpu import ffi, lib
+from vmm.tender.kvm import Kvm, VirtualMachine
+
+pytestmark = pytest.mark.kvm
+
+# Rounds of arithmetic that involve memory, SSE, x87 and flags; FORK in the middle of the state.
+SOURCE = f"""
+    mov $0x5851F42D4C957F2D, %r10
+    mov $1, %rax
+    movq %r10, %xmm1
+    punpcklqdq %xmm1, %xmm1
+    movdqa %xmm1, %xmm0
+    fld1
+    mov $2, %r14d
+ 1: mov $100000, %ecx
+ 2: imul %r10, %rax
+    add $12345, %rax
+    mov %rax, %rdx
+    shr $52, %rdx
+    add %rax, numbers(,%rdx,8)
+    paddq %xmm1, %xmm0
+    pshufd $0x93, %xmm0, %xmm0
+    fld1
+    faddp
+    dec %ecx
+    jnz 2b
+    dec %r14d
+    jz 3f
+    mov %rax, %r12
+    hypercall {abi.HYPERCALL_GRANT}
+    mov %rax, %r15
+    mov %r12, %rax
+    jmp 1b
+ 3: movq %xmm0, %rdx
+    add %rdx, %rax
+    fistpq -8(%rsp)
+    imul -8(%rsp), %rax
+    lea numbers, %rsi
+    mov $4096, %ecx
+ 4: imul $31, %rax, %rax
+    add (%rsi), %rax
+    add $8, %rsi
+    dec %ecx
+    jnz 4b
+    mov %rax, %rdi
+    mov %r15, %rsi
+    hypercall {abi.HYPERCALL_EXIT}
+.bss
+.balign 4096
+numbers: .skip 32768
+"""
+
+
+def run_to_call(vm: VirtualMachine) -> int:
+    """Run the guest to its next hypercall; its number."""
+    lib.vcpu_release(vm.vcpu, lib.HOLD_NEW)
+    event = lib.vcpu_run(vm.vcpu)
+    assert event == lib.EVENT_HYPERCALL, event
+    return int(vm.vcpu.regs.rax)
+
+
+def answer(vm: VirtualMachine, rax: int) -> None:
+    """Answer it."""
+    lib.vcpu_answer(vm.vcpu, rax, 0)
+    lib.vcpu_release(vm.vcpu, lib.HOLD_CALL)
+
+
+def outcome(vm: VirtualMachine) -> tuple[int, int]:
+    """Run to the end: (checksum, what the middle hypercall returned)."""
+    assert run_to_call(vm) == abi.HYPERCALL_EXIT
+    return int(vm.vcpu.regs.rdi), int(vm.vcpu.regs.rsi)
+
+
+def tender(fork: bool, writer: int) -> None:
+    """The jailed process; what it finds out goes through the pipe as JSON."""
+    kvm = Kvm()
+    template = loader.prepare("x", assemble(SOURCE), MEMORY)
+    body: dict[str, Any] = {"name": "x", "memory": MEMORY, "memory_kind": "private", "allow": [5, 8]}
+    body |= {"segments": [each._asdict() for each in template.segments], "entry": template.entry}
+    body |= {"heap_base": template.heap_base, "heap_size": template.heap_size}
+    parsed = plan.parse(json.dumps(body).encode())
+    _ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    fds = [theirs.fileno(), memory_object(4096), template.fd, memory_object(4096), memory_object(4096)]
+    window = memory_object(4096)
+    child = jail.fork(as_root=jail.privileged())
+    if child:
+        os._exit(os.waitpid(child, 0)[1] and 1)
+    try:
+        jail.confine([*fds, kvm.fd, writer, window])
+        made = process.prepare(kvm, parsed, process.Descriptors(fds), theirs)
+        step = wire.OPERATION.pack(wire.Operation.MAP, 0, abi.RW_WINDOW, 4096, wire.MAP_WRITABLE)
+        made.apply(wire.Message(wire.Kind.APPLY, 0, (1,), step, [os.dup(window)]), 1)
+        made.vm.vcpu.thread_id = 0
+        jail.seal("tender_fork", private_memory=MEMORY)
+        results: dict[str, Any] = {}
+        assert run_to_call(made.vm) == abi.HYPERCALL_GRANT
+        if fork:
+            # Both get their own answer after the state was copied, as fork() returns twice.
+            state = vm_state.save(made.vm)
+            written = os.eventfd(0)
+            if os.fork() == 0:
+                fork = False
+                gone = window_gone(made.vm)
+                ram = int(ffi.cast("uintptr_t", ffi.from_buffer(made.memory.ram)))
+                vm = vm_state.continue_forked(kvm, made.vm, ram, ffi.new("uint64_t[512]"), state)
+                vm.vcpu.epoll_fd = vm.vcpu.control_fd = -1
+                vm.vcpu.hold |= lib.HOLD_CALL
+                answer(vm, 0)
+                mine = outcome(vm)
+                results["child"] = mine
+                results["window"] = gone
+                os.write(writer, json.dumps(results).encode() + b"\n")
+                os.eventfd_write(written, 1)
+                os._exit(0)
+            os.eventfd_read(written)  # the child has written all over its memory by now
+        answer(made.vm, 1)
+        os.write(writer, json.dumps({"parent": outcome(made.vm)}).encode() + b"\n")
+    except BaseException as error:
+        os.write(writer, json.dumps({"error": repr(error)}).encode() + b"\n")
+    os._exit(0)
+
+
+def window_gone(parent: VirtualMachine) -> bool:
+    """In the child: the parent's window mappings were not inherited (MADV_DONTFORK)."""
+    _, _, address = next(iter(parent.windows.values()))
+    # madvise of a range that is not mapped is ENOMEM; nothing else tells without a fault.
+    return bool(lib.host_call(28, address, 4096, 4, 0, 0, 0) == -12)
+
+
+def run(fork: bool) -> dict[str, Any]:
+    """What the processes of one run report."""
+    reader, writer = os.pipe()
+    carrier = os.fork()
+    if carrier == 0:
+        try:
+            tender(fork, writer)
+        finally:
+            os._exit(3)
+    os.close(writer)
+    with open(reader, "rb") as file:
+        lines = file.read().splitlines()
+    os.waitpid(carrier, 0)
+    results: dict[str, Any] = {}
+    for line in lines:
+        results |= json.loads(line)
+    assert "error" not in results, results
+    return results
+
+
+def test_both_continue() -> None:
+    alone = run(False)["parent"]
+    both = run(True)
+    assert both["parent"] == [alone[0], 1]
+    assert both["child"] == [alone[0], 0]
+    assert both["window"] is True
