@@ -71,6 +71,7 @@ class LiveDevice:
         self.started = False
         self.restarts = 0
         self._windows: dict[int, Window] = {}  # per-request windows, by I/O address
+        self._late: list[Callable[[], None]] = []  # what waits for the drain
         self._next_iova = abi.GRANT_IOVA
 
     @property
@@ -109,7 +110,14 @@ class LiveDevice:
             done(self.backend is not None)
             return
         self.started = False
-        self.backend.stop(DRAIN_DEADLINE_S, done)
+
+        def stopped(drained: bool) -> None:
+            late, self._late = self._late, []
+            done(drained)
+            for each in late:
+                each()
+
+        self.backend.stop(DRAIN_DEADLINE_S, stopped)
 
     def open(self, memory: MemoryObject, done: Callable[[int], None]) -> None:
         """Open a window on `memory` for one request; `done(iova)`, 0 where the device did not take it."""
@@ -122,6 +130,9 @@ class LiveDevice:
         self._windows[iova] = window
 
         def opened(ok: bool) -> None:
+            if ok and iova not in self._windows:  # its driver has died: the drain will close it
+                self._late.append(lambda: done(0))
+                return
             if not ok:
                 self._windows.pop(iova, None)
             done(iova if ok else 0)

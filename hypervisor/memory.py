@@ -54,6 +54,8 @@ class MemoryObject:
     def map(self) -> mmap.mmap:
         """The object in the hypervisor's own address space."""
         if self._map is None:
+            if self.fd < 0:  # which would mean an anonymous mapping
+                raise ValueError("the memory object is closed")
             self._map = mmap.mmap(self.fd, self.size)
         return self._map
 

@@ -462,19 +462,21 @@ class Hypervisor:
 
         def shut(ok: bool) -> None:
             grant.busy -= 1
-            if ok:  # else the device is lost, and `grants_left_device` follows when it has been ended
+            if ok:  # else the device is lost, and its driver's recovery will see to it
                 grant.iova = 0
             grant.settle()
             done()
 
         device.shut(grant.iova, shut)
 
-    def grants_left_device(self, driver: LiveComponent) -> None:
-        """The device of `driver` is drained: no window on any grant is open any more."""
-        for _, connection in driver.connections:
-            for grant in self.grants.over(connection):
-                grant.iova = 0
-                grant.settle()
+    def leave_device(self, driver: LiveComponent) -> list[Grant]:
+        """The device of `driver` is about to be drained: its windows on these grants close with that. They
+        are busy until then, but the successor may open its own."""
+        leaving = [g for _, connection in driver.connections for g in self.grants.over(connection) if g.iova]
+        for grant in leaving:
+            grant.iova = 0
+            grant.busy += 1
+        return leaving
 
     def pools_of(self, driver: LiveComponent) -> list[tuple[int, MemoryObject]]:
         """(I/O address, memory) of the pools the device of `driver` may reach."""

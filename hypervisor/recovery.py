@@ -1,9 +1,10 @@
 """A death, step by step: freeze, record, ask, replace, reopen.
 
 `Recovery` is created the moment an instance is judged dead. Before the successor may start, these must come
-together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for, the
-device's drain, and, where state regions are handed over, the real end of the dead instance's process, which
-might still write to them. Fresh start, and restart after a death, are two functions, not flags.
+together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for; a device
+that lives (its drain is not waited for: it comes first in what the device has to do); and, where state regions
+are handed over, the real end of the dead instance's process, which might still write to them. Fresh start, and
+restart after a death, are two functions, not flags.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from hypervisor import supervision
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
 from hypervisor.faults import FaultRecord
+from hypervisor.grants import Grant
 from hypervisor.instances import Instance, Lifecycle
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ class Recovery:
         self.successor: Instance | None = None
         self._verdict: int | None = None
         self._device_ready = True
+        self._leaving: list[Grant] = []
         self._dead = component.instance
         self._released = not component.states  # nobody writes to its state regions any more
 
@@ -46,6 +49,7 @@ class Recovery:
         assert instance is not None
         instance.kill()
         if component.device:
+            self._leaving = system.leave_device(component)
             component.device.stop(self._device_stopped)
         self._tell_peers(abi.CHANNEL_STATE_DEAD)
         system.bury(component, instance, self.record)
@@ -103,7 +107,9 @@ class Recovery:
         self._proceed()
 
     def _device_stopped(self, drained: bool) -> None:
-        self.system.grants_left_device(self.component)
+        for grant in self._leaving:
+            grant.busy -= 1
+            grant.settle()
         device = self.component.device
         if not drained and self.successor is None and device:
             self._device_ready = False
@@ -141,7 +147,7 @@ class Recovery:
     def ready(self) -> None:
         """The successor serves."""
         component, system = self.component, self.system
-        component.recoveries += 1
+        component.recoveries = component.deaths  # of those before it, too, that were cut short by another
         took_us = (time.monotonic_ns() - self.record.time_ns) // 1000
         system.log.add(
             component.name, component.epoch, f"recovered from {self.record.describe()} in {took_us} us"

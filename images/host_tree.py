@@ -35,7 +35,7 @@ class HostTree:
     folders: int = 0
     symlinks: int = 0
     skipped: list[tuple[bytes, str]] = field(default_factory=list)
-    unreadable: list[bytes] = field(default_factory=list)  # files and folders that an image cannot contain
+    unreadable: list[bytes] = field(default_factory=list)  # those of them that no image can contain
     fingerprint: str = ""
 
     @property
@@ -64,7 +64,12 @@ def walk(directory: Path) -> HostTree:
         tree.folders += 1
         for entry in entries:
             path = os.path.join(folder, entry.name)
-            status = entry.stat(follow_symlinks=False)
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                tree.skipped.append((path, f"cannot be looked at: {error.strerror}"))
+                tree.unreadable.append(path)
+                continue
             state.update(b"%b\0%d %d %d %d %d\n" % (
                 path, status.st_mode, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
             ))  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Sequence
 
 from images.image import Image, ImageError, build
 from vmm.cli.command import CommandError, Parser, Progress, unit
@@ -22,10 +24,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def build_image(directory: str, output: str) -> Image:
-    """Build an image, with a progress bar where there is a terminal."""
+def build_image(directory: str, output: str, exclude: Sequence[bytes] = ()) -> Image:
+    """Build an image, with a progress bar where there is a terminal. `exclude` are paths in `directory`."""
+    options = [f"--exclude-path={os.fsdecode(path)}" for path in exclude]
     with Progress() as bar:
         try:
-            return build(directory, output, bar.show)
+            return build(directory, output, bar.show, options)
         except ImageError as error:
             raise CommandError(str(error)) from None

@@ -32,6 +32,7 @@ SYSTEM_FILE = ROOT / "images" / "default.toml"
 PROGRAM = "sha256tree"
 DIFFERENT = 1  # exit status
 JOIN_SECONDS = 10.0
+UNREADABLE_MAX = 1000  # entries left out of an image; more make no sensible one, nor a command line
 
 
 @dataclass(frozen=True)
@@ -132,10 +133,11 @@ def cache_folder(directory: Path | None) -> Path:
 
 def cached_image(tree: HostTree) -> Path:
     """The image of `tree`, built unless one of exactly this state is there; older ones of it are removed."""
-    if tree.unreadable:
+    if len(tree.unreadable) > UNREADABLE_MAX or b"" in tree.unreadable:
+        first = display(tree.unreadable[0] or b".")
         raise CommandError(
-            f"{tree.directory}: {len(tree.unreadable)} entries cannot be read, the first: "
-            f"{display(tree.unreadable[0])}; run as their owner or as root, or choose another directory"
+            f"{tree.directory}: {len(tree.unreadable)} entries cannot be read, the first: {first}; "
+            "run as their owner or as root, or choose another directory"
         )
     folder = cache_folder(tree.directory)
     prefix = hashlib.sha256(os.fsencode(tree.directory)).hexdigest()[:16]
@@ -143,7 +145,7 @@ def cached_image(tree: HostTree) -> Path:
     if not image.exists():
         for old in folder.glob(f"{prefix}-*.img"):
             old.unlink(missing_ok=True)
-        build_image(str(tree.directory), str(image))
+        build_image(str(tree.directory), str(image), tree.unreadable)
     return image
 
 

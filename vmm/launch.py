@@ -264,9 +264,10 @@ class ProcessLauncher:
 
         self._devices[number] = spawned
         assert self._disk is not None
-        sock = self._connect() if self._disk.startswith(VHOST_USER) else self._spawn_device(device, number)
+        foreign = self._disk.startswith(VHOST_USER)
+        sock = self._connect() if foreign else self._spawn_device(device, number)
         error_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        backend = Backend(sock, time.monotonic, lambda error: lost(str(error)), error_fd)
+        backend = Backend(sock, time.monotonic, lambda error: lost(str(error)), error_fd, drains=not foreign)
         try:
             backend.negotiate(NEGOTIATE_S)
         except VhostUserError as error:

@@ -19,6 +19,7 @@ VhostUserError           the back-end is lost
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import socket
@@ -28,39 +29,17 @@ from typing import NamedTuple
 
 from hypervisor.abi import generated as abi
 from hypervisor.dma import Done, Queue, Window
-from vmm.vhost_user_messages import (
-    CONFIG_HEAD,
-    HEADER,
-    NEED_REPLY,
-    REGION,
-    REPLY,
-    SINGLE_REGION,
-    TABLE_HEAD,
-    TABLE_REGIONS_MAX,
-    U64,
-    VERSION,
-    VRING_ADDR,
-    VRING_STATE,
-    Feature,
-    ProtocolFeature,
-    Request,
-)
+from vmm import vhost_user_messages as messages
+from vmm.vhost_user_messages import Feature, ProtocolFeature, Request
 
 CONFIG_BYTES = 60  # struct virtio_blk_config as far as its write-zeroes fields: what every back-end has
 START_DEADLINE_S = 1.0
 NEEDED = Feature.VERSION_1 | Feature.PROTOCOL_FEATURES
 # What the driver is able to use; the rest is declined.
 WANTED = (
-    NEEDED
-    | Feature.EVENT_IDX
-    | Feature.BLK_SIZE_MAX
-    | Feature.BLK_SEG_MAX
-    | Feature.BLK_RO
-    | Feature.BLK_SIZE
-    | Feature.BLK_FLUSH
-    | Feature.BLK_MQ
-    | Feature.BLK_DISCARD
-)
+    NEEDED | Feature.EVENT_IDX | Feature.BLK_SIZE_MAX | Feature.BLK_SEG_MAX | Feature.BLK_RO
+    | Feature.BLK_SIZE | Feature.BLK_FLUSH | Feature.BLK_MQ | Feature.BLK_DISCARD
+)  # fmt: skip
 PROTOCOL_NEEDED = ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG
 PROTOCOL_WANTED = PROTOCOL_NEEDED | ProtocolFeature.MQ | ProtocolFeature.CONFIGURE_MEM_SLOTS
 
@@ -129,6 +108,9 @@ class Backend:
         self._windows: list[Window] = []
         self._queues: list[Queue] = []
         self._drains = drains
+        self._vrings = -1  # where it does not drain: an own descriptor of the rings
+        self._stopping: list[Done] = []  # `stop` waits for the rings to become idle
+        self._next_epoch: tuple[Sequence[Queue], Sequence[Window]] | None = None  # then `start` does, too
         sock.setblocking(False)
 
     # -- the event loop's side
@@ -166,6 +148,8 @@ class Backend:
         """Ends the session without telling anybody; callbacks of open commands are not called."""
         self.lost = self.lost or BackendGone("closed")
         self._open.clear()
+        self._stopping.clear()
+        self._close_vrings()
         self._sock.close()
 
     # -- commands
@@ -183,45 +167,54 @@ class Backend:
             )
         protocol &= PROTOCOL_WANTED
         self._send(
-            _message(Request.SET_PROTOCOL_FEATURES, U64.pack(protocol))
+            _message(Request.SET_PROTOCOL_FEATURES, messages.U64.pack(protocol))
             + _message(Request.SET_OWNER)
-            + _message(Request.SET_FEATURES, U64.pack(offered & WANTED))
+            + _message(Request.SET_FEATURES, messages.U64.pack(offered & WANTED))
         )
         self.queues = self._ask(Request.GET_QUEUE_NUM, deadline) if protocol & ProtocolFeature.MQ else 1
         if protocol & ProtocolFeature.CONFIGURE_MEM_SLOTS:
             self.memory_slots = self._ask(Request.GET_MAX_MEM_SLOTS, deadline)
-        request = CONFIG_HEAD.pack(0, CONFIG_BYTES, 0) + bytes(CONFIG_BYTES)
-        self.config = self._wait(Request.GET_CONFIG, request, len(request), deadline)[CONFIG_HEAD.size :]
+        request = messages.CONFIG_HEAD.pack(0, CONFIG_BYTES, 0) + bytes(CONFIG_BYTES)
+        reply = self._wait(Request.GET_CONFIG, request, len(request), deadline)
+        self.config = reply[messages.CONFIG_HEAD.size :]
         self.features = offered & WANTED & ~Feature.PROTOCOL_FEATURES
 
     def start(self, queues: Sequence[Queue], windows: Sequence[Window]) -> None:
         """Gives the device the memory and the virtqueues of one driver epoch and starts it; does not wait.
         Queue i lies at VRING_IOVA + i * VRING_STRIDE, all zero. The descriptors stay the caller's. A refusal
         loses the back-end."""
-        if self._queues or not 0 < len(queues) <= self.queues or not 0 < len(windows) <= TABLE_REGIONS_MAX:
+        running = 0 if self._stopping else len(self._queues)
+        fits = 0 < len(queues) <= self.queues and 0 < len(windows) <= messages.TABLE_REGIONS_MAX
+        if running or not fits:
             raise ValueError(
-                f"cannot start {len(queues)} queues with {len(windows)} windows: {len(self._queues)} of "
-                f"{self.queues} queues are running, {TABLE_REGIONS_MAX} windows fit a memory table"
+                f"cannot start {len(queues)} queues with {len(windows)} windows: {running} of "
+                f"{self.queues} queues are running, {messages.TABLE_REGIONS_MAX} windows fit a memory table"
             )
+        if self._stopping:
+            self._next_epoch = queues, windows
+            return
         deadline = self._clock() + START_DEADLINE_S
-        table = TABLE_HEAD.pack(len(windows), 0) + b"".join(_region(window) for window in windows)
+        table = messages.TABLE_HEAD.pack(len(windows), 0) + b"".join(_region(window) for window in windows)
         self._command(Request.SET_MEM_TABLE, table, deadline, fds=[window.fd for window in windows])
         for index, queue in enumerate(queues):
             base = abi.VRING_IOVA + index * abi.VRING_STRIDE
-            address = VRING_ADDR.pack(
+            address = messages.VRING_ADDR.pack(
                 index, 0, base + abi.VRING_DESCRIPTORS, base + abi.VRING_USED, base + abi.VRING_AVAILABLE, 0
             )
             self._send(
-                _message(Request.SET_VRING_NUM, VRING_STATE.pack(index, queue.size))
-                + _message(Request.SET_VRING_BASE, VRING_STATE.pack(index, 0))
+                _message(Request.SET_VRING_NUM, _state(index, queue.size))
+                + _message(Request.SET_VRING_BASE, _state(index, 0))
                 + _message(Request.SET_VRING_ADDR, address)
             )
             if self._error_fd >= 0:
-                self._send(_message(Request.SET_VRING_ERR, U64.pack(index)), [self._error_fd])
-            self._send(_message(Request.SET_VRING_CALL, U64.pack(index)), [queue.call])
-            self._send(_message(Request.SET_VRING_KICK, U64.pack(index)), [queue.kick])
-            self._command(Request.SET_VRING_ENABLE, VRING_STATE.pack(index, 1), deadline)
+                self._send(_message(Request.SET_VRING_ERR, messages.U64.pack(index)), [self._error_fd])
+            self._send(_message(Request.SET_VRING_CALL, messages.U64.pack(index)), [queue.call])
+            self._send(_message(Request.SET_VRING_KICK, messages.U64.pack(index)), [queue.kick])
+            self._command(Request.SET_VRING_ENABLE, _state(index, 1), deadline)
         self._queues = list(queues)
+        if not self._drains:
+            self._close_vrings()
+            self._vrings = os.dup(next(window.fd for window in windows if window.iova == abi.VRING_IOVA))
         self._windows = list(windows)
 
     def stop(self, deadline_s: float, done: Done) -> None:
@@ -229,69 +222,81 @@ class Backend:
         access (as far as the back-end keeps its word; ours does) and, where it has memory slots, has nothing
         mapped. The driver must be at rest."""
         deadline = self._clock() + deadline_s
+        self._next_epoch = None
         if self._drains or not self._queues:
             self._withdraw(deadline, done)
             return
-        vrings = next(window.fd for window in self._windows if window.iova == abi.VRING_IOVA)
-        count = len(self._queues)
+        self._stopping.append(done)
+        if len(self._stopping) == 1:
+            for queue in self._queues:  # the driver may have died just before it did so
+                with contextlib.suppress(BlockingIOError):  # full: kicked enough
+                    os.eventfd_write(queue.kick, 1)
+            self._look(True, deadline)
 
-        def look(answered: bool) -> None:
-            """Ask (anything) and look again until each used ring says that all there was to do is done."""
-            if answered and all(_is_idle(vrings, index) for index in range(count)):
-                self._withdraw(deadline, done)
-            elif answered and self._clock() < deadline:
-                self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, look))
-            else:
+    def _look(self, answered: bool, deadline: float) -> None:
+        """Ask (anything) and look again until each used ring says that all there was to do is done."""
+        idle = answered and all(_is_idle(self._vrings, index) for index in range(len(self._queues)))
+        if answered and not idle and self._clock() < deadline:
+            self._then(deadline, lambda ok: self._look(ok, deadline))
+            return
+        stopping, self._stopping = self._stopping, []
+        if not idle:
+            for done in stopping:
                 done(False)
-                self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
-
-        for queue in self._queues:  # the driver may have died just before it did so
-            os.eventfd_write(queue.kick, 1)
-        look(True)
+            self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
+            return
+        for done in stopping[:-1]:
+            done(True)
+        self._withdraw(deadline, stopping[-1])
+        if self._next_epoch:
+            self.start(*self._next_epoch)
 
     def _withdraw(self, deadline: float, done: Done) -> None:
         for index in range(len(self._queues)):
-            command = _Command(Request.GET_VRING_BASE, VRING_STATE.size, deadline, False, None)
-            self._expect(command, VRING_STATE.pack(index, 0))
+            command = _Command(Request.GET_VRING_BASE, messages.VRING_STATE.size, deadline, False, None)
+            self._expect(command, _state(index, 0))
         windows, self._windows, self._queues = self._windows, [], []
         if self.memory_slots:
             for window in windows:
-                self._command(Request.REM_MEM_REG, SINGLE_REGION.pack(0, _region(window)), deadline)
-        # Carried out in order, so its answer means that everything before it is over.
-        self._expect(_Command(Request.GET_FEATURES, U64.size, deadline, False, done))
+                self._command(Request.REM_MEM_REG, _single(window), deadline)
+        self._then(deadline, done)
+
+    def _then(self, deadline: float, done: Done) -> None:
+        """Commands are carried out in order: an answer to anything means that all before it is over."""
+        self._expect(_Command(Request.GET_FEATURES, messages.U64.size, deadline, False, done))
 
     def open_window(self, window: Window, deadline_s: float, done: Done) -> None:
         """Adds memory; `done(True)` when the device can reach it. `done(False)` at once where no slot is
         left."""
-        if len(self._windows) >= self.memory_slots:
+        if self._stopping or len(self._windows) >= self.memory_slots:
             done(False)
             return
         self._windows.append(window)
-        self._command(
-            Request.ADD_MEM_REG,
-            SINGLE_REGION.pack(0, _region(window)),
-            self._clock() + deadline_s,
-            done,
-            [window.fd],
-        )
+        self._command(Request.ADD_MEM_REG, _single(window), self._clock() + deadline_s, done, [window.fd])
 
     def close_window(self, window: Window, deadline_s: float, done: Done) -> None:
         """Takes memory back; `done(True)` when the device can not reach it any more."""
+        if window not in self._windows:  # taken back with its epoch
+            done(True)
+            return
         self._windows.remove(window)
-        self._command(
-            Request.REM_MEM_REG, SINGLE_REGION.pack(0, _region(window)), self._clock() + deadline_s, done
-        )
+        self._command(Request.REM_MEM_REG, _single(window), self._clock() + deadline_s, done)
+
+    def _close_vrings(self) -> None:
+        if self._vrings >= 0:
+            os.close(self._vrings)
+        self._vrings = -1
 
     # -- replies
 
     def _take_replies(self) -> None:
-        while len(self._received) >= HEADER.size and self.lost is None:
-            request, flags, size = HEADER.unpack_from(self._received)
+        while len(self._received) >= messages.HEADER.size and self.lost is None:
+            request, flags, size = messages.HEADER.unpack_from(self._received)
             command = self._open[0] if self._open else None
             if (
                 command is None
                 or request != command.request
-                or flags & ~NEED_REPLY != VERSION | REPLY
+                or flags & ~messages.NEED_REPLY != messages.VERSION | messages.REPLY
                 or size != command.reply_bytes
             ):
                 expected = f"{command.reply_bytes} for {command.request.name}" if command else "nothing"
@@ -301,11 +306,11 @@ class Backend:
                     )
                 )
                 return
-            end = HEADER.size + size
+            end = messages.HEADER.size + size
             if len(self._received) < end:
                 return
-            reply, self._received = self._received[HEADER.size : end], self._received[end:]
-            if command.acknowledges and reply != bytes(U64.size):
+            reply, self._received = self._received[messages.HEADER.size : end], self._received[end:]
+            if command.acknowledges and reply != bytes(messages.U64.size):
                 self._lose(BackendRefused(f"the back-end refused {command.request.name}"))
                 return
             self._open.popleft()
@@ -356,12 +361,14 @@ class Backend:
         fds: Sequence[int] = (),
     ) -> None:
         """Sends a message that must be acknowledged."""
-        self._expect(_Command(request, U64.size, deadline, True, done), payload, fds, NEED_REPLY)
+        self._expect(
+            _Command(request, messages.U64.size, deadline, True, done), payload, fds, messages.NEED_REPLY
+        )
 
     # -- waiting, in negotiate only
 
     def _ask(self, request: Request, deadline: float) -> int:
-        return int(U64.unpack(self._wait(request, b"", U64.size, deadline))[0])
+        return int(messages.U64.unpack(self._wait(request, b"", messages.U64.size, deadline))[0])
 
     def _wait(self, request: Request, payload: bytes, reply_bytes: int, deadline: float) -> bytes:
         self._expect(_Command(request, reply_bytes, deadline, False, None), payload)
@@ -381,11 +388,19 @@ class Backend:
 
 
 def _message(request: Request, payload: bytes = b"", flags: int = 0) -> bytes:
-    return HEADER.pack(request, VERSION | flags, len(payload)) + payload
+    return messages.HEADER.pack(request, messages.VERSION | flags, len(payload)) + payload
+
+
+def _state(queue: int, number: int) -> bytes:
+    return messages.VRING_STATE.pack(queue, number)
+
+
+def _single(window: Window) -> bytes:
+    return messages.SINGLE_REGION.pack(0, _region(window))
 
 
 def _region(window: Window) -> bytes:
-    return REGION.pack(window.iova, window.size, window.iova, 0)
+    return messages.REGION.pack(window.iova, window.size, window.iova, 0)
 
 
 def _is_idle(vrings: int, queue: int) -> bool:

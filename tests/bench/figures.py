@@ -75,10 +75,20 @@ def figure(samples: Sequence[float], unit: str, target: Target | None = None, **
 
 
 def summarised(
-    medians: Sequence[float], p99s: Sequence[float], n: int, unit: str, target: Target | None = None, **more: object
+    medians: Sequence[float],
+    p99s: Sequence[float],
+    n: int,
+    unit: str,
+    target: Target | None = None,
+    **more: object,
 ) -> Figure:
     """A figure of several runs, each of which has summarised its own samples: medians over the runs."""
-    result = spread(medians) | {"p99": rounded(statistics.median(p99s)), "n": n, "runs": len(medians), "unit": unit}
+    result = spread(medians) | {
+        "p99": rounded(statistics.median(p99s)),
+        "n": n,
+        "runs": len(medians),
+        "unit": unit,
+    }
     return _judged(result, target) | more
 
 

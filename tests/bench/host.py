@@ -123,7 +123,9 @@ def _versions() -> dict[str, str | None]:
         except NotMeasured:
             found[name] = None
             continue
-        done = subprocess.run([path, *words[1:]], capture_output=True, text=True, check=False, timeout=COMMAND_S)
+        done = subprocess.run(
+            [path, *words[1:]], capture_output=True, text=True, check=False, timeout=COMMAND_S
+        )
         lines = (done.stdout + done.stderr).strip().splitlines()
         found[name] = lines[0] if lines else "unknown"
     return found

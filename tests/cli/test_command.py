@@ -32,14 +32,35 @@ def test_table_in_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "name        bytes\na               5\nlong\\nname      -\n"
 
 
-def test_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
+class Terminal(io.StringIO):
+    """Something that says it is a terminal."""
 
+    def isatty(self) -> bool:
+        return True
+
+
+def drawn(table: Table, columns: int, monkeypatch: pytest.MonkeyPatch) -> str:
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    make_table().show()
-    text = terminal.getvalue()
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("NO_COLOR", "1")
+    table.show()
+    return terminal.getvalue()
+
+
+def test_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = drawn(make_table(), 80, monkeypatch)
     assert "long\\nname" in text
     assert "─" in text
+    assert "not shown" not in text
+
+
+def test_table_on_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers that do not fit are left out, and said to be; names stay whole."""
+    table = Table(["name", "first", "second"], right=["first", "second"])
+    table.row("a_rather_long_name", 1, 2)
+    text = drawn(table, 30, monkeypatch)
+    assert "a_rather_long_name" in text
+    assert "first" in text
+    assert "not shown: second" in " ".join(text.split())

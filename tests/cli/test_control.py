@@ -111,9 +111,9 @@ def test_ps(r3s3: Run, fake: FakeSystem) -> None:
     result = r3s3("ps")
     assert result.returncode == 0
     assert words(result.stdout) == [
-        "name state epoch pid restarts spares cpu ms memory read exits hypercalls waits wakeups doorbells "
-        "calls replayed",
-        "disk_driver running 3 4711 2 1 12 8.0 MiB 1.5 KiB 30 4 5 6 7 8 10",
+        "name state epoch restarts pid cpu ms memory read exits waits doorbells calls replayed spares "
+        "hypercalls wakeups",
+        "disk_driver running 3 2 4711 12 8.0 MiB 1.5 KiB 30 5 7 8 10 1 4 6",
     ]
 
 

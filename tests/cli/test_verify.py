@@ -5,13 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from images import host_tree, sample
-from images.verify_command import compare, parse_line
+from images.verify_command import cached_image, compare, parse_line
 from tests.cli.conftest import Run
+from vmm.cli.command import CommandError
 
 CONTENT = {"a": b"alpha", "sub/b": b"", "sub/new\nline": b"n", "sub/back\\slash": b"b" * 5000}
 
@@ -121,6 +123,30 @@ def test_image_build(r3s3: Run, tree: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out.img").stat().st_size > 4096
     bad = r3s3("image", "build", "nowhere", "-o", "out.img")
     assert (bad.returncode, bad.stderr) == (125, "r3s3: nowhere: no such directory\n")
+
+
+def test_unreadable_entries_are_left_out_and_explained(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root can read everything, so the answer to the question is made up here."""
+    monkeypatch.setattr(os, "access", lambda path, mode: not str(path).endswith("sub/b'"))
+    monkeypatch.setenv("R3S3_CACHE_DIR", str(tmp_path / "cache"))
+    found = host_tree.walk(tree)
+    why = "no permission to read it on the host: run as its owner or as root"
+    assert (b"sub/b", why) in found.skipped
+    assert b"sub/b" not in found.files
+    image = cached_image(found)
+    for path, status in (("/a", True), ("/sub/b", False)):
+        listing = subprocess.run(
+            ["dump.erofs", f"--path={path}", str(image)], capture_output=True, text=True, check=False
+        )
+        assert (f"File : {path}" in listing.stdout) == status
+
+
+def test_unreadable_directory(tree: Path) -> None:
+    found = host_tree.HostTree(tree, unreadable=[b""])
+    with pytest.raises(CommandError, match=r"tree: 1 entries cannot be read, the first: \.; run as"):
+        cached_image(found)
 
 
 def test_lines_as_coreutils_write_them() -> None:

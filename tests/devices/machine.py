@@ -16,6 +16,7 @@ from vmm.devices import disk, process
 from vmm.vhost_user import Backend, VhostUserError
 
 SECTOR = 512
+POLL_S = 0.002  # some conditions are not announced by any descriptor
 
 
 def make_image(path: Path, size: int = 1 << 20) -> bytes:
@@ -99,7 +100,7 @@ class Loop:
             assert now < end, "nothing happened in time"
             deadline = self.backend.next_deadline() or end
             watched = [self.backend] if self.backend.lost is None else []
-            if select.select(watched, [], [], max(0.0, min(deadline, end) - now))[0]:
+            if select.select(watched, [], [], max(0.0, min(deadline - now, POLL_S)))[0]:
                 self.backend.on_readable()
             self.backend.on_deadline()
 

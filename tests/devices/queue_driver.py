@@ -125,6 +125,11 @@ class QueueDriver:
     def used_index(self) -> int:
         return self.get(abi.VRING_USED + 2, "H")
 
+    @property
+    def avail_event(self) -> int:
+        """The index at which the device wants to be kicked."""
+        return self.get(abi.VRING_USED + 4 + self.size * 8, "H")
+
     def set_used_event(self, index: int) -> None:
         self.put_word(abi.VRING_AVAILABLE + 4 + self.size * 2, index)
 
@@ -161,8 +166,7 @@ class QueueDriver:
     def wants_kick(self, before: int) -> bool:
         if not self.event_index:
             return not self.get(abi.VRING_USED, "H") & 1
-        event = self.get(abi.VRING_USED + 4 + self.size * 8, "H")
-        return (self.available - event - 1) & 0xFFFF < (self.available - before) & 0xFFFF
+        return (self.available - self.avail_event - 1) & 0xFFFF < (self.available - before) & 0xFFFF
 
     def completions(self) -> list[tuple[int, int, int]]:
         """(head, status byte, used length) of what has completed since the last call."""
@@ -196,7 +200,7 @@ class QueueDriver:
     def state(self) -> str:
         return (
             f"available {self.available}, kicked {self.kicks} times, device kicked at "
-            f"{self.get(abi.VRING_USED + 4 + self.size * 8, 'H')}, used {self.used_index}, seen {self.used}"
+            f"{self.avail_event}, used {self.used_index}, seen {self.used}"
         )
 
     def do(self, kind: int, sector: int, data: list[Piece]) -> int:

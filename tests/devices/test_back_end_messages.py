@@ -132,7 +132,7 @@ FATAL: list[tuple[bytes, int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("sent", "descriptors", "last_words"), FATAL)
+@pytest.mark.parametrize(("sent", "descriptors", "last_words"), FATAL, ids=[case[2] for case in FATAL])
 def test_a_broken_message_ends_the_session(
     start_device: Start, sent: bytes, descriptors: int, last_words: str
 ) -> None:

@@ -80,11 +80,12 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 class Epoch:
     """A driver epoch on the daemon's two queues."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, settle: bool = True) -> None:
         self.memory = Memory(2)
         self.drivers = [QueueDriver(self.memory, index) for index in range(2)]
         loop.backend.start([driver.setup() for driver in self.drivers], self.memory.windows())
-        loop.settled()
+        if settle:
+            loop.settled()
         assert not loop.lost
 
 
@@ -146,6 +147,29 @@ def test_stop_waits_for_requests_that_the_daemon_has_in_flight(daemon: Daemon) -
         assert successor.drivers[0].used_index == 0
         assert successor.drivers[0].read(0, 4096) == daemon.content[:4096]
         assert loop.finish(loop.backend.stop)
+    assert not loop.lost
+
+
+def test_start_and_stop_again_while_it_drains(daemon: Daemon) -> None:
+    """A start during a drain is carried out after it; a stop before that takes it back."""
+    loop = Loop(daemon.connect(), drains=False)
+    loop.backend.negotiate()
+    epoch = Epoch(loop)
+    answers: list[bool] = []
+    for turn in range(10):
+        for position in range(30):
+            epoch.drivers[0].submit(
+                WRITE_REQUEST, 1024, [Piece(abi.POOL_IOVA + position * 131072, 131072)], kick=False
+            )
+        loop.backend.stop(2.0, answers.append)
+        old, epoch = epoch, Epoch(loop, settle=False)
+        if turn % 2:
+            loop.backend.stop(2.0, answers.append)
+            epoch = Epoch(loop, settle=False)
+        old.memory.close()
+        loop.settled()
+        assert epoch.drivers[1].read(0, 4096) == daemon.content[:4096]
+    assert answers == [True] * 15
     assert not loop.lost
 
 

@@ -54,13 +54,14 @@ def test_a_death_step_by_step(world: World) -> None:
     assert world.system.evidence.of("driver")[0].memory is before.instance.ram
     assert world.backend.calls == ["start", "stop"]
     assert not world.system.quiet
-    world.turns(20)
-    assert world.supervisor and [f.component for f in world.supervisor.faults] == [1]
-    assert world.live("driver").running is None, "the device is not drained yet"
     spare = world.spares("driver")[0]
-
-    world.backend.finish()
     world.until(lambda: world.live("driver").running)
+    assert world.supervisor and [f.component for f in world.supervisor.faults] == [1]
+    # What the device is to do for the successor waits in the device, behind the drain.
+    assert world.backend.calls == ["start", "stop", "start"]
+    assert world.backend.windows == {abi.VRING_IOVA: vring, abi.POOL_IOVA: pool}
+    world.backend.finish()
+
     # The warm spare, a new epoch, new memory, a fresh device.
     after = world.tender("driver")
     assert after is spare
@@ -234,7 +235,7 @@ def test_death_during_recovery(world: World) -> None:
     world.kill("driver")  # before it was ready
     world.revive("driver")
     live = world.live("driver")
-    assert (live.epoch, live.deaths, live.recoveries) == (3, 2, 1)
+    assert (live.epoch, live.deaths, live.recoveries) == (3, 2, 2)
     assert world.state("files", 1) == ("reopen", 3)
     assert world.system.quiet
 
@@ -426,6 +427,8 @@ def test_device_lost_while_its_driver_runs(world: World) -> None:
 
 
 def test_device_lost_while_it_is_drained(world: World) -> None:
+    assert world.supervisor
+    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 20)
     old = world.backend
     old.slow = True
     world.kill("driver")
@@ -434,6 +437,33 @@ def test_device_lost_while_it_is_drained(world: World) -> None:
     world.revive("driver")
     assert old.closed and world.backend is not old and world.backend.calls == ["start"]
     assert world.live("driver").deaths == 1 and len(world.launcher.backends) == 2
+
+
+def test_device_lost_while_it_is_drained_but_the_successor_runs_already(world: World) -> None:
+    old = world.backend
+    old.slow = True
+    world.kill("driver")
+    world.until(lambda: world.live("driver").epoch == 2)
+    old.die()
+    world.until(lambda: world.live("driver").deaths == 2)
+    assert world.record().kind == abi.FAULT_DEVICE_DIED
+    world.revive("driver")
+    assert old.closed and world.backend is not old and world.backend.calls == ["start"]
+    assert len(world.launcher.backends) == 2
+
+
+def test_the_successor_dies_before_the_drain_is_over(world: World) -> None:
+    backend = world.backend
+    backend.slow = True
+    world.kill("driver")
+    world.until(lambda: world.live("driver").epoch == 2)
+    world.kill("driver")
+    world.until(lambda: world.live("driver").epoch == 3)
+    backend.finish()
+    world.revive("driver")
+    assert backend.calls == ["start", "stop", "start", "stop", "start"]
+    connection = world.system.connections[1]
+    assert connection.pool and backend.windows[abi.POOL_IOVA] == os.fstat(connection.pool.fd).st_ino
 
 
 def test_device_lost_after_its_drain_before_the_successor(world: World) -> None:

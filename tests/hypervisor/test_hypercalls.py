@@ -385,6 +385,52 @@ def test_the_driver_dies_with_windows_open(lending: World) -> None:
     assert lending.status("driver", abi.HYPERCALL_DMA_OPEN, grant, 0) == 0
 
 
+def test_the_successor_opens_a_window_before_the_drain_is_over(lending: World) -> None:
+    grant = lend(lending)
+    old = lending.call("driver", abi.HYPERCALL_DMA_OPEN, grant, 0).args[1]
+    backend, files = lending.backend, lending.tender("files")
+    backend.slow = True
+    lending.kill("driver")
+    lending.revive("driver")
+    driver = lending.tender("driver")
+    driver.hypercall(abi.HYPERCALL_DMA_OPEN, grant, 0)
+    lending.turns(3)
+    assert old in backend.windows
+    backend.finish()
+    lending.until(lambda: len(driver.results) > 1)
+    rax, new = driver.results[-1].args[:2]
+    assert rax == 0 and new != old and set(backend.windows) == {abi.VRING_IOVA, new}
+    # Its owner gets it back only when that one is closed, too.
+    answered = len(files.results)
+    files.hypercall(abi.HYPERCALL_REVOKE, grant)
+    lending.turns(3)
+    assert len(files.results) == answered
+    backend.finish()
+    lending.until(lambda: len(files.results) > answered)
+    assert set(backend.windows) == {abi.VRING_IOVA}
+
+
+def test_the_driver_dies_while_it_opens_a_window(lending: World) -> None:
+    """What it asked for is opened all the same, and closed with the drain: until then it is in use."""
+    grant = lend(lending)
+    backend, files = lending.backend, lending.tender("files")
+    backend.slow = True
+    lending.tender("driver").hypercall(abi.HYPERCALL_DMA_OPEN, grant, 0)
+    lending.turns(3)
+    lending.kill("driver")
+    lending.revive("driver")
+    answered = len(files.results)
+    files.hypercall(abi.HYPERCALL_REVOKE, grant)
+    lending.turns(3)
+    opening, backend.waiting = backend.waiting[0], backend.waiting[1:]
+    opening(True)
+    lending.turns(3)
+    assert len(files.results) == answered and len(backend.windows) == 2
+    backend.finish()
+    lending.until(lambda: len(files.results) > answered)
+    assert set(backend.windows) == {abi.VRING_IOVA}
+
+
 def test_a_device_that_does_not_close_a_window_is_ended_first(lending: World) -> None:
     grant = lend(lending)
     lending.call("driver", abi.HYPERCALL_DMA_OPEN, grant, 0)

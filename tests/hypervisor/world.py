@@ -182,8 +182,15 @@ class FakeBackend:
     def start(self, queues: Sequence[Queue], windows: Sequence[Window]) -> None:
         self.calls.append("start")
         self.queues = len(queues)
-        for window in windows:
-            self._reach(window)
+
+        def reach(_: bool = True) -> None:
+            for window in windows:
+                self._reach(window)
+
+        if self.waiting:  # in order: after the drain
+            self.waiting.append(reach)
+        else:
+            reach()
 
     def _reach(self, window: Window) -> None:
         assert os.fstat(window.fd).st_size == window.size

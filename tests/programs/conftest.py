@@ -29,7 +29,8 @@ ODD_NAMES = (
     b"--double", b"a=b", b"back`tick", b"semi;colon", b"it's;", b"(x)", b"a,b", b"[x]", b"^x", b"?", b"%s",
     b"\x1b[0m", b"'", b"''", b"a9", b"a10", b"a09", b"a", b"a~", b"v1.2.tar.gz", b"v1.10.tar.gz",
     b"v1.2~rc.tar.gz", b"v1.2b.tar", b"v1.2.0", b"v001.2.tar.gz", b"x.1", b"x.b1", b"x.b1~", b"x'\xff",
-    b"\xffx'\xff", b".hidden", b"..almost", b"backup~", b"a.b.c", b"noext.", b"A", b"B.c", b"_", b"@", b"it's@",
+    b"\xffx'\xff", b".hidden", b"..almost", b"backup~", b"a.b.c", b"noext.", b"A", b"B.c", b"_", b"@",
+    b"it's@",
 )  # fmt: skip
 SIZES = (
     0, 1, 9, 10, 99, 100, 511, 512, 999, 1000, 1023, 1024, 1025, 9_949, 9_950, 9_999, 10_000, 10_137, 10_239,
@@ -54,7 +55,7 @@ class Outcome(NamedTuple):
 
 
 Run = Callable[..., Outcome]
-Words = Sequence[str | bytes]
+Words = Sequence[str] | Sequence[bytes] | Sequence[str | bytes]
 
 
 def section(title: str) -> list[str]:

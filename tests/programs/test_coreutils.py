@@ -19,7 +19,7 @@ def check(ours: Run, folder: Path, program: str, places: str, title: str = "") -
     """Compares ours and theirs on all options of the program with the same operands."""
     problems = []
     for options in section(f"{title or program}: options"):
-        words = [program, *expand(f"{options} {places}", folder)]
+        words: list[str | bytes] = [program, *expand(f"{options} {places}", folder)]
         own, theirs = ours(words, folder), coreutils(words, folder)
         if own != theirs:
             problems.append(f"{program} {options} {places}\n{difference(own, theirs)}")

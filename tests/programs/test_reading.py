@@ -14,7 +14,7 @@ import pytest
 
 from tests.programs.conftest import Run
 
-SETTINGS = (
+SETTINGS: tuple[dict[str, str], ...] = (
     {},
     {"IN_FLIGHT": "2", "OPEN_FILES": "2"},
     {"IN_FLIGHT": "2", "OPEN_FILES": "16", "READ_BYTES": "1"},

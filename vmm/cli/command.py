@@ -124,17 +124,29 @@ class Table:
             print("  ".join(cells).rstrip())
 
     def _draw(self) -> None:
+        """For a terminal: numbers that do not fit beside the rest are left out from the right, text folds."""
         import rich.box
         import rich.console
         import rich.table
         import rich.text
 
+        console = rich.console.Console()
+        lines = [self._headings, *self._rows]
+        widths = [max(len(line[column]) for line in lines) + 2 for column in range(len(self._headings))]
+        shown = len(widths)
+        while sum(widths[:shown]) > console.width and shown - 1 in self._right:
+            shown -= 1
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
-        for column, heading in enumerate(self._headings):
-            table.add_column(heading, justify="right" if column in self._right else "left", overflow="fold")
+        for column, heading in enumerate(self._headings[:shown]):
+            number = column in self._right
+            table.add_column(
+                heading, justify="right" if number else "left", no_wrap=number or column == 0, overflow="fold"
+            )
         for row in self._rows:
-            table.add_row(*(rich.text.Text(cell) for cell in row))
-        rich.console.Console().print(table)
+            table.add_row(*(rich.text.Text(cell) for cell in row[:shown]))
+        console.print(table)
+        if shown < len(widths):
+            console.print(f"not shown: {', '.join(self._headings[shown:])} (a wider terminal, or --json)")
 
 
 def printable(text: str) -> str:

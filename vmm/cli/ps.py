@@ -7,7 +7,9 @@ import argparse
 from vmm.cli.command import Parser, Table, add_system_option, print_json, unit
 from vmm.cli.control import Control
 
-_NUMBERS = ("exits", "hypercalls", "waits", "wakeups", "doorbells", "calls", "replayed")
+# The most telling ones first: a narrow terminal shows those only.
+_NUMBERS = ("epoch", "restarts", "pid", "cpu ms", "memory", "read")
+_COUNTERS = ("exits", "waits", "doorbells", "calls", "replayed", "spares", "hypercalls", "wakeups")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -23,20 +25,13 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(components)
         return 0
-    right = ("epoch", "pid", "restarts", "spares", "cpu ms", "memory", "read", *_NUMBERS)
-    table = Table(["name", "state", *right], right)
+    numbers = [*_NUMBERS, *_COUNTERS]
+    table = Table(["name", "state", *numbers], numbers)
     for each in components:
         table.row(
-            each["name"],
-            each["state"],
-            each["epoch"],
-            each["pid"] or None,
-            each["restarts"],
-            each["spares"],
-            round(each["cpu_ms"]),
-            unit(each["memory"]),
-            unit(each["bytes"]),
-            *(each[key] for key in _NUMBERS),
-        )
+            each["name"], each["state"], each["epoch"], each["restarts"], each["pid"] or None,
+            round(each["cpu_ms"]), unit(each["memory"]), unit(each["bytes"]),
+            *(each[key] for key in _COUNTERS),
+        )  # fmt: skip
     table.show()
     return 0

@@ -16,10 +16,9 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hypervisor import wire
-from vmm.devices import process as device
 from vmm.tender import host, jail, plan, process, seccomp
 from vmm.tender.kvm import Kvm, KvmError
 
@@ -78,7 +77,7 @@ class Zygote:
             config = json.loads(message.body)
             if len(fds) > _DEVICE_FDS:
                 config["status_fd"] = fds[2]
-            return lambda: device.run(fds[0], fds[1], config)
+            return lambda: _run_device(fds[0], fds[1], config)
         raise wire.WireError(f"record of kind {message.kind} with {len(fds)} descriptors")
 
     def _reap(self, fd: int) -> None:
@@ -92,6 +91,16 @@ class Zygote:
         """End everything that was forked here; a stopped one, too."""
         for fd in self.children:
             signal.pidfd_send_signal(fd, signal.SIGKILL)
+
+
+def _run_device(sock: int, file: int, config: dict[str, Any]) -> NoReturn:
+    """Devices are no part of what tenders and their zygote have to trust, so only a device loads them."""
+    try:
+        from vmm.devices import process as device
+
+        device.run(sock, file, config)
+    finally:
+        os._exit(2)
 
 
 def main(sock: socket.socket) -> NoReturn:

@@ -158,9 +158,11 @@ impl Cache {
         self.data_frames
     }
 
-    /// Extents read ahead that nobody has used yet.
-    pub fn ahead(&self) -> usize {
-        self.ahead
+    /// How many extents may be read ahead now: there is a buffer for each, and at most three quarters of the
+    /// cache hold what nobody has used yet.
+    pub fn room_ahead(&self) -> usize {
+        let buffers = self.free_buffers.len().saturating_sub(self.queue.len());
+        (self.data_frames * 3 / 4).saturating_sub(self.ahead).min(buffers)
     }
 
     /// See to it that an extent comes. `ahead`: nobody waits for it yet, so it evicts nothing read ahead.

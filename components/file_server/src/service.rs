@@ -15,7 +15,9 @@ use alloc::vec::Vec;
 /// Walks at a time, each some 24 KiB; further requests with a path wait for one.
 const WALKS: usize = 16;
 /// Most extents that one stream reads ahead.
-const AHEAD: u64 = 24;
+const AHEAD: u64 = 32;
+/// Reads ahead go out this many at a time, if so many are wanted: each batch wakes the driver.
+const BATCH: u64 = 16;
 static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// Answers, one per operation of fs@1.
@@ -196,7 +198,7 @@ impl<T: Copy> Service<T> {
         let work = Work::Read { inode, offset, bytes, done: 0, stream };
         self.begin(Request { ticket, client, waiting: Waiting::Nothing, work }, clients);
         let to = to.min(inode.size);
-        let reached = self.order(&inode, from, to);
+        let reached = if from < to { self.order(&inode, from, to) } else { to };
         if reached < to {
             if let Ok(open) = self.opened(client, handle) {
                 open.stream.stopped(reached);
@@ -497,6 +499,10 @@ impl<T: Copy> Service<T> {
 
     /// Ask the disk for part of a file before somebody waits for it; up to where that was possible.
     fn order(&mut self, inode: &Inode, from: u64, to: u64) -> u64 {
+        let mut room = self.cache.room_ahead() as u64;
+        if room < BATCH.min((to - from) / EXTENT as u64 + 1) {
+            return from;
+        }
         let mut offset = from;
         while offset < to {
             let place = match self.volume.place(&mut self.cache, inode, offset) {
@@ -511,11 +517,11 @@ impl<T: Copy> Service<T> {
             if let Some(position) = place.position {
                 let (first, last) = (position, position + (end - offset) - 1);
                 for number in first / EXTENT as u64..=last / EXTENT as u64 {
-                    let full = self.cache.ahead() * 2 >= self.cache.data_frames();
                     let extent = Extent::of_block(number * EXTENT_BLOCKS);
-                    if full || self.cache.want(extent, true) == Want::Full {
+                    if room == 0 || self.cache.want(extent, true) == Want::Full {
                         return offset + (number * EXTENT as u64).saturating_sub(first);
                     }
+                    room -= 1;
                 }
             }
             offset = end;

@@ -360,7 +360,7 @@ fn a_refused_reconnect_is_not_asked_for_again_and_again() {
     let world = World::new(4);
     let mut client = world.client();
     submit(&mut client, 1);
-    fake::set_handler(Box::new(|_, _| (-11, 0)));
+    fake::set_handler(Box::new(|_, _| (-1, 0)));
     world.server_dies();
     world.server_returns();
     assert_eq!(client.poll(), None);
@@ -371,6 +371,26 @@ fn a_refused_reconnect_is_not_asked_for_again_and_again() {
     assert!(client.ready());
     assert_eq!(client.poll(), None);
     assert!(client.is_open());
+}
+
+#[test]
+fn an_offer_that_is_withdrawn_at_the_last_moment_is_taken_when_it_comes_again() {
+    let world = World::new(4);
+    let mut client = world.client();
+    submit(&mut client, 1);
+    world.server_dies();
+    world.server_returns();
+    fake::set_handler(Box::new(|_, _| {
+        fake::set_status(CLIENT, abi::CHANNEL_STATE_DEAD, 2);
+        (i64::from(abi::ERROR_AGAIN), 0)
+    }));
+    assert_eq!(client.poll(), None);
+    assert!(!client.ready());
+    world.serve_again();
+    fake::set_status(CLIENT, abi::CHANNEL_STATE_REOPEN, 2);
+    assert!(client.ready());
+    assert_eq!(client.poll(), None);
+    assert_eq!(values(&take_all(&mut world.server())), [0]);
 }
 
 #[test]

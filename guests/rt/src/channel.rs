@@ -145,7 +145,8 @@ impl Channel {
         let epoch = match hypercall::reconnect(self.index) {
             Ok(epoch) => epoch,
             Err(error) => {
-                self.refused = Some(offered);
+                // `again`: the offer was withdrawn at the very moment it was taken.
+                self.refused = Some(offered).filter(|_| error != Error::AGAIN);
                 return Err(error);
             }
         };

@@ -523,7 +523,7 @@ impl Client {
             error => Err(Error::from_number(error)),
         };
         if self.connection == Connection::Restoring {
-            return self.restored(slot.tag, slot.op, result);
+            return self.restored(slot.tag, slot.op);
         }
         let buffer = Tag(slot.tag).buffer();
         let entry = self.entries.get_mut(buffer).ok_or(Violation::Buffer)?;

@@ -4,6 +4,8 @@
 mod heap;
 #[path = "../host_tests/hostile.rs"]
 mod hostile;
+#[path = "../host_tests/memory.rs"]
+mod memory;
 #[path = "../host_tests/plain.rs"]
 mod plain;
 #[path = "../host_tests/protocols.rs"]

@@ -21,8 +21,8 @@ pub mod heap;
 pub mod hypercall;
 pub mod info;
 pub mod log;
-#[cfg(not(host_test))]
-mod mem;
+#[doc(hidden)]
+pub mod mem;
 mod platform;
 pub mod replay;
 pub mod ring;

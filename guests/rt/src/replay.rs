@@ -11,7 +11,6 @@ use crate::channel::{State, Violation};
 use crate::client::{Client, Connection, Entry, Operation, Phase, Reply, Tag};
 use crate::error::Error;
 use crate::info;
-use crate::log;
 use crate::ring::ClientRing;
 use crate::telemetry;
 use alloc::vec::Vec;
@@ -77,9 +76,8 @@ impl Client {
     fn reconnect(&mut self) {
         self.connection = Connection::Closed;
         self.save_output();
-        if let Err(error) = self.channel.reconnect() {
-            log!(warning, "channel {}: reconnect refused: {}", self.channel.index(), error);
-            return;
+        if self.channel.reconnect().is_err() {
+            return; // the server has died again: there will be another offer
         }
         telemetry::add(telemetry::RECONNECTS, 1);
         self.ring = ClientRing::new(self.channel.memory(), self.channel.slots());
@@ -180,8 +178,9 @@ impl Client {
         self.ring_if_needed();
     }
 
-    /// The reply to a sticky request.
-    pub(crate) fn restored(&mut self, tag: u32, op: u16, result: Result<Reply, Error>) -> Result<(), Violation> {
+    /// The reply to a sticky request. Whether it succeeded makes no difference: if the file it speaks of is gone,
+    /// the server will say so to what depends on it; the next server may have it again.
+    pub(crate) fn restored(&mut self, tag: u32, op: u16) -> Result<(), Violation> {
         if Tag(tag).buffer() >= self.entries.len() {
             return Err(Violation::Buffer);
         }
@@ -193,11 +192,6 @@ impl Client {
         }
         self.restore.unanswered.swap_remove(position);
         telemetry::add(telemetry::REPLIES, 1);
-        if let Err(error) = result {
-            // The file it speaks of may be gone: what depends on it will be told by the server. It stays, for
-            // the next server may have it again.
-            log!(warning, "channel {}: replayed {} failed: {}", self.channel.index(), kept.operation.name, error);
-        }
         self.send_kept();
         if self.restore.unanswered.is_empty() {
             self.resume();

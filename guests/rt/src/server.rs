@@ -10,7 +10,6 @@ use crate::channel::Protocol;
 use crate::client::Operation;
 use crate::error::Error;
 use crate::info::{self, Role};
-use crate::log;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::wait::Source;
@@ -125,9 +124,9 @@ impl ServerPort {
             if channel.role() != Some(Role::Server) || channel.name() != self.interface {
                 continue;
             }
-            match Session::attach(channel.index, &self.protocol) {
-                Ok(session) => self.sessions.push(session),
-                Err(error) => log!(error, "channel {} of {}: {}", channel.index, self.interface, error),
+            // One that makes no sense is left alone: its client waits for a server of the right kind.
+            if let Ok(session) = Session::attach(channel.index, &self.protocol) {
+                self.sessions.push(session);
             }
         }
     }

@@ -18,10 +18,10 @@ mod common;
 
 use alloc::collections::VecDeque;
 use alloc::string::String;
-use alloc::vec::Vec;
 use alloc::vec;
-use core::fmt::Write;
+use alloc::vec::Vec;
 use common::sha256::{hexadecimal, Sha256};
+use core::fmt::Write;
 use protocols::fs::{self, CloseArgs, OpenArgs, ReadArgs};
 use protocols::log::{self, WriteArgs};
 use rt::telemetry;

@@ -14,9 +14,9 @@
 
 extern crate alloc;
 
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt::Write;
 use protocols::blk;
 use protocols::log::{self, WriteArgs};
 use rt::shared::full_fence;
@@ -82,9 +82,11 @@ fn one_by_one(client: &mut blk::Client, mode: Mode, count: u64) -> i32 {
     times.sort_unstable();
     let total: u64 = times.iter().map(|time| u64::from(*time)).sum();
     let at = |part: u64| times.get((times.len() as u64 * part / 1000) as usize).copied().unwrap_or(0);
-    let text = format!(
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
         "{{\"mode\": \"{:?}\", \"calls\": {}, \"failed\": {}, \"mean_ns\": {}, \"median_ns\": {}, \"p90_ns\": {}, \
-         \"p99_ns\": {}, \"max_ns\": {}, {}}}\n",
+         \"p99_ns\": {}, \"max_ns\": {}, {}}}",
         mode,
         count,
         failed,
@@ -107,8 +109,12 @@ fn call(client: &mut blk::Client, mode: Mode) -> bool {
         Ok(tag) => tag,
         Err(_) => return false,
     };
+    let sent = ticks();
     loop {
         if let Some(completion) = client.poll_for(tag) {
+            if mode != Mode::Both {
+                telemetry::add(telemetry::SPINS, ticks().wrapping_sub(sent));
+            }
             let ok = completion.result.is_ok();
             client.release(completion);
             return ok;
@@ -149,8 +155,10 @@ fn pipelined(client: &mut blk::Client, count: u64, depth: usize) -> i32 {
         }
     }
     let ns = ticks_to_ns(ticks() - start).max(1);
-    let text = format!(
-        "{{\"mode\": \"{:?}\", \"calls\": {}, \"failed\": {}, \"depth\": {}, \"ns\": {}, \"calls_per_s\": {}, {}}}\n",
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{{\"mode\": \"{:?}\", \"calls\": {}, \"failed\": {}, \"depth\": {}, \"ns\": {}, \"calls_per_s\": {}, {}}}",
         Mode::Pipelined,
         count,
         failed,
@@ -164,14 +172,17 @@ fn pipelined(client: &mut blk::Client, count: u64, depth: usize) -> i32 {
 
 /// What this VM has counted since it began.
 fn counters() -> String {
-    format!(
+    let mut text = String::new();
+    let _ = write!(
+        text,
         "\"doorbells\": {}, \"waits\": {}, \"spun_ns\": {}, \"replayed\": {}, \"reconnects\": {}",
         telemetry::get(telemetry::DOORBELLS),
         telemetry::get(telemetry::WAITS),
         ticks_to_ns(telemetry::get(telemetry::SPINS)),
         telemetry::get(telemetry::REPLAYED),
         telemetry::get(telemetry::RECONNECTS),
-    )
+    );
+    text
 }
 
 /// Prints a text; the status is handed through.

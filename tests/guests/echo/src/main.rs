@@ -1,14 +1,14 @@
 //! Answers empty requests (`flush` of blk@1) at once: the other end of what `caller` measures.
 //!
 //! As component `echo` it spins for the next request as long as requests come at all; as `echo_asleep` it goes
-//! to sleep at once whenever there is none.
+//! to sleep at once whenever there is none; as `echo_plain` it waits as every server waits.
 
 #![no_std]
 #![no_main]
 
 use protocols::blk;
 use rt::shared::full_fence;
-use rt::{Answer, Call, ServerPort, Source};
+use rt::{telemetry, Answer, Call, ServerPort, Source};
 
 rt::component! { fresh: serve, restart: serve, update: serve }
 
@@ -25,16 +25,21 @@ impl blk::Server for Echo {
 
 fn serve() {
     let mut port = ServerPort::open(&blk::PROTOCOL, "blk");
-    let asleep = rt::info::name().as_str() == "echo_asleep";
+    let name = rt::info::name();
+    let wait = match name.as_str() {
+        "echo_asleep" => sleep,
+        "echo_plain" => wait,
+        _ => spin,
+    };
     rt::ready();
     loop {
         blk::serve(&mut port, &mut Echo);
-        if asleep {
-            sleep(&mut port);
-        } else {
-            spin(&mut port);
-        }
+        wait(&mut port);
     }
+}
+
+fn wait(port: &mut ServerPort) {
+    rt::wait(&mut [port], None);
 }
 
 fn sleep(port: &mut ServerPort) {
@@ -48,11 +53,14 @@ fn sleep(port: &mut ServerPort) {
 }
 
 fn spin(port: &mut ServerPort) {
-    let end = rt::time::ticks() + rt::time::ms_to_ticks(SPIN_MS);
+    let start = rt::time::ticks();
+    let end = start + rt::time::ms_to_ticks(SPIN_MS);
     while !port.ready() {
         core::hint::spin_loop();
         if rt::time::ticks() > end {
             rt::wait(&mut [port], None);
+            return; // how long it slept is not spinning
         }
     }
+    telemetry::add(telemetry::SPINS, rt::time::ticks().wrapping_sub(start));
 }

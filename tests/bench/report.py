@@ -1,0 +1,162 @@
+"""Puts all figures together: which keys there are, in which order, and what is printed of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bench import boot, calls, footprint, host, recovery, stream, systems
+from tests.bench.data import Data
+from tests.bench.figures import Figure, NotMeasured, Target, missing
+from tests.bench.plan import Plan
+from tests.bench.systems import Progress
+from vmm.cli.command import Table
+
+TARGETS: dict[str, Target] = {
+    **calls.TARGETS, **stream.TARGETS, **recovery.TARGETS, "boot_ms": boot.TARGET, **footprint.TARGETS
+}  # fmt: skip
+UNITS: dict[str, str] = {
+    **calls.UNITS, **stream.UNITS, **recovery.UNITS, "boot_ms": boot.UNIT, **footprint.UNITS
+}  # fmt: skip
+# What is measured of other people's software has no strict mode.
+BESIDE = ("socketpair_us", "socketpair_per_s", "supervisor_restart_ms")
+# No device takes part in these, so that the DMA mode makes no difference.
+WITHOUT_DEVICE = (*calls.TARGETS, "trusted_lines")
+KEYS = (
+    "call_spin_us", "call_server_asleep_us", "call_both_asleep_us", "socketpair_us", "pipelined_calls_per_s",
+    "socketpair_per_s", "exits_per_io", "seq_read_ratio_kernel", "seq_read_ratio_fuse", "recovery_ms",
+    "supervisor_restart_ms", "kill10_speed_ratio", "boot_ms", "component_overhead_mib", "trusted_lines",
+)  # fmt: skip
+STRICT_KEYS = tuple(f"{key}_strict" for key in KEYS if key not in BESIDE)
+SUFFIX = "_strict"
+GROUPS = ("calls", "stream", "recovery", "boot", "footprint")
+
+
+def measure(plan: Plan, groups: tuple[str, ...], progress: Progress) -> dict[str, Any]:
+    """Everything in build/bench.json: the figures of `groups`, the others null."""
+    begin = time.monotonic()
+    result: dict[str, Any] = {key: _empty(key, "not measured in this run") for key in (*KEYS, *STRICT_KEYS)}
+    for key in WITHOUT_DEVICE:
+        result[key + SUFFIX] = _empty(key, "no device takes part: the same in both DMA modes")
+    result["machine"] = host.describe()
+    data = Data(plan, progress)
+    with systems.own_runtime_directory():
+        for keys, work in _work(plan, data, groups, progress):
+            try:
+                result |= work()
+            except NotMeasured as problem:
+                result |= {key: _empty(key, str(problem), broken=problem.broken) for key in keys}
+    result["run"] = {"plan": plan.name, "seconds": round(time.monotonic() - begin, 1), "groups": list(groups)}
+    return result
+
+
+Work = tuple[tuple[str, ...], Callable[[], dict[str, Figure]]]
+
+
+def _work(plan: Plan, data: Data, groups: tuple[str, ...], progress: Progress) -> list[Work]:
+    """The keys and the function of everything there is to do. What fails leaves the others alone."""
+    modes = {"": systems.DEFAULT, SUFFIX: systems.STRICT}
+    work: list[Work] = []
+
+    def alone(key: str, function: Callable[[], Figure]) -> None:
+        work.append(((key,), lambda: {key: function()}))
+
+    if "footprint" in groups:
+        alone("trusted_lines", lambda: footprint.measure_trusted_lines(progress))
+    if "calls" in groups:
+        work.append((tuple(calls.UNITS), lambda: calls.measure(plan, progress)))
+    if "stream" in groups:
+        keys = tuple(key + suffix for suffix in modes for key in stream.UNITS)
+        work.append((keys, lambda: stream.measure(plan, data, progress)))
+    for suffix, file in modes.items():
+        if "recovery" in groups:
+            alone(
+                f"recovery_ms{suffix}",
+                lambda file=file: recovery.measure_recovery(plan, data, progress, file),  # type: ignore[misc]
+            )
+            alone(
+                f"kill10_speed_ratio{suffix}",
+                lambda file=file: recovery.measure_speed_ratio(plan, data, progress, file),  # type: ignore[misc]
+            )
+        if "boot" in groups:
+            alone(
+                f"boot_ms{suffix}",
+                lambda file=file: boot.measure(plan, data, progress, file),  # type: ignore[misc]
+            )
+        if "footprint" in groups:
+            alone(
+                f"component_overhead_mib{suffix}",
+                lambda file=file: footprint.measure_overhead(plan, data, progress, file),  # type: ignore[misc]
+            )
+    if "recovery" in groups:
+        alone("supervisor_restart_ms", lambda: recovery.measure_supervisor(plan, progress))
+    return work
+
+
+def _empty(key: str, reason: str, *, broken: bool = False) -> Figure:
+    plain = key.removesuffix(SUFFIX)
+    return missing(reason, UNITS[plain], TARGETS.get(plain), broken=broken)
+
+
+def broken(result: dict[str, Any]) -> list[str]:
+    """The figures that should have been measured and could not be."""
+    return [key for key in (*KEYS, *STRICT_KEYS) if result[key].get("broken")]
+
+
+def show(result: dict[str, Any], path: Path) -> None:
+    """Print the machine and the table."""
+    machine, run = result["machine"], result["run"]
+    print(
+        f"{machine['cpu']}, {machine['cpus']} CPUs ({machine['cpus_busy_before']} busy before), "
+        f"Linux {machine['kernel']}, {machine['kvm']}, exit {machine['exit_us']} us; "
+        f"{run['plan']} run, {run['seconds']} s; all of it in {path}"
+    )
+    table = Table(
+        ["figure", "median", "p99", "n", "unit", "to reach", "reached", "beside"], ["median", "p99", "n"]
+    )
+    for key in (*KEYS, *STRICT_KEYS):
+        each = result[key]
+        if key.endswith(SUFFIX) and key.removesuffix(SUFFIX) in WITHOUT_DEVICE:
+            continue
+        reached = {True: "yes", False: "NO", None: None}[each["reached"]]
+        beside = each.get("reason") or _beside(key.removesuffix(SUFFIX), each)
+        cells = [_number(each["median"]), _number(each["p99"]), each["n"] or None]
+        table.row(key, *cells, each["unit"], each["target"], reached, beside)
+    table.show()
+
+
+def _number(value: float | None) -> str | None:
+    return None if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:g}"
+
+
+def _beside(key: str, each: Figure) -> str:
+    """The few words that go with a figure in the table; everything is in the file."""
+    parts = []
+    if "spin_us_per_call" in each:
+        parts.append(f"spinning {each['spin_us_per_call']:g} us/call")
+    if "several_messages_per_system_call" in each:
+        parts.append(f"{_number(each['several_messages_per_system_call'])} with several in a system call")
+    for name in ("r3s3", "kernel", "squashfuse"):
+        if name in each:
+            parts.append(f"{name} {each[name]['mb_per_s']:g} MB/s, {each[name]['cpu_s_per_gib']:g} CPU s/GiB")
+    if (alone := each.get("one_cpu", {}).get("median")) is not None:
+        parts.append(f"one CPU {alone:g}")
+    for name in (
+        "killed_by_hypervisor",
+        "guest_fault",
+        "sigkill_from_outside",
+        "with_16_clients",
+        "without_spare",
+    ):
+        if name in each:
+            parts.append(
+                f"{name.replace('_', ' ')} {_number(each[name]['median'])}/{_number(each[name]['p99'])}"
+            )
+    if key == "kill10_speed_ratio":
+        equal = "equal" if each["digest_equal"] else "DIFFERENT"
+        parts.append(f"{each['kills']} kills, {each['failed_requests']} failed, digest {equal}")
+    if "whole_command_ms" in each:
+        parts.append(f"whole command {each['whole_command_ms']:g} ms")
+    return "; ".join(parts)

@@ -1,0 +1,180 @@
+"""Running systems for the benchmarks: one program to its end, its output, and the report of the run."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.bench.figures import NotMeasured
+from tests.bench.host import ROOT, busy_s
+from vmm.cli import launch
+from vmm.cli.command import CommandError
+from vmm.cli.control import Control
+from vmm.cli.launch import Launch, Request
+
+SYSTEMS = Path(__file__).with_name("systems")
+DEFAULT = ROOT / "images/default.toml"
+STRICT = SYSTEMS / "strict.toml"
+FAILING = SYSTEMS / "failing.toml"
+PROCESS = "tests.bench.process"
+NAME = f"bench-{os.getpid()}"
+SECONDS = 240.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run. `said` is the line of JSON that programs of the benchmarks print (the first, of several)."""
+
+    said: dict[str, Any]
+    report: dict[str, Any]
+    busy_s: float  # CPU time of the whole machine from the program's start to the system's end
+    kills_ns: list[int]  # of kills from outside
+
+
+@contextlib.contextmanager
+def own_runtime_directory() -> Iterator[None]:
+    """Control sockets in a folder of our own, so that a system that runs already is not in the way."""
+    before = os.environ.get("R3S3_RUNTIME_DIR")
+    with tempfile.TemporaryDirectory(prefix="r3s3-bench-") as folder:
+        os.environ["R3S3_RUNTIME_DIR"] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ["R3S3_RUNTIME_DIR"]
+            else:
+                os.environ["R3S3_RUNTIME_DIR"] = before
+
+
+def request(
+    words: list[str],
+    disk: Path | None,
+    system_file: Path = DEFAULT,
+    *,
+    kill: tuple[str, float] | None = None,
+    spares: bool = True,
+    programs: int = 1,
+) -> Request:
+    """What the launch line asks for."""
+    return Request(
+        system_file=str(system_file), program=words[0], arguments=words, disk=str(disk) if disk else None, name=NAME,
+        kill=[kill] if kill else [], report=True, spares=spares, programs=programs, started_ns=time.monotonic_ns(),
+    )  # fmt: skip
+
+
+@contextlib.contextmanager
+def started(what: Request, stdout: Any = None) -> Iterator[Launch]:
+    """A system whose hypervisor process keeps samples; taken down at the end."""
+    module, launch.MODULE = launch.MODULE, PROCESS
+    try:
+        running = Launch(what, stdout=stdout)
+    finally:
+        launch.MODULE = module
+    with running:
+        yield running
+
+
+def run(what: Request, kill_outside: tuple[str, float] | None = None) -> Outcome:
+    """Run a system to the end of its program; NotMeasured (broken) if it fails.
+
+    `kill_outside` sends the component's tender SIGKILL so many times a second, as anybody on the host could.
+    """
+    with tempfile.TemporaryFile() as output:
+        try:
+            with started(what, output) as running, _bounded(running):
+                killer = _OutsideKiller(*kill_outside) if kill_outside else None
+                try:
+                    report, used_s = _wait(running, " ".join(what.arguments))
+                finally:
+                    kills = killer.stop() if killer else []
+        except CommandError as error:
+            raise NotMeasured(str(error), broken=True) from None
+        output.seek(0)
+        said = output.read().decode("utf-8", "replace").splitlines()
+    return Outcome(json.loads(said[0]) if said else {}, report, used_s, kills)
+
+
+def _wait(running: Launch, what: str) -> tuple[dict[str, Any], float]:
+    """The report at the end, and the CPU time the machine has spent since the program's start."""
+    begin_s = 0.0
+    for event in running.events():
+        if event["event"] == "started":
+            begin_s = busy_s()
+        elif event["event"] == "error":
+            raise NotMeasured(event["message"], broken=True)
+        elif event["event"] == "ended" and event["status"] == 0 and event["report"]:
+            return event["report"], busy_s() - begin_s
+        else:
+            raise NotMeasured(f"{what}: {event['event']}, status {event.get('status')}", broken=True)
+    raise NotMeasured(f"{what}: the hypervisor process died or took too long", broken=True)
+
+
+@contextlib.contextmanager
+def _bounded(running: Launch) -> Iterator[None]:
+    """Ends a system that takes too long: a benchmark never hangs."""
+    timer = threading.Timer(SECONDS, running.process.kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class _OutsideKiller:
+    """Sends SIGKILL to the tender of a component, at random times, from a thread."""
+
+    def __init__(self, component: str, rate: float) -> None:
+        self._component, self._rate = component, rate
+        self._kills_ns: list[int] = []
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> list[int]:
+        """The moments just before the kills."""
+        self._end.set()
+        self._thread.join()
+        return self._kills_ns
+
+    def _work(self) -> None:
+        chance = random.Random(1)
+        while not self._end.wait(chance.uniform(0.5, 1.5) / self._rate):
+            with contextlib.suppress(CommandError, ProcessLookupError):
+                # A connection for each question: the answer must be of now, and the system may have ended.
+                with Control(NAME) as control:
+                    rows = {row["name"]: row for row in control.execute("ps")}
+                row, program = rows[self._component], list(rows.values())[-1]
+                if row["pid"] and row["state"] == "running" and program["bytes"]:
+                    moment = time.monotonic_ns()
+                    os.kill(row["pid"], signal.SIGKILL)
+                    self._kills_ns.append(moment)
+
+
+def recovery_times(outcome: Outcome, causes_ns: list[int] | None = None) -> list[float]:
+    """Milliseconds from just before each death to the first replayed request answered at the client.
+
+    Without `causes_ns` from the moment the hypervisor struck; else from the last of these moments before it
+    noticed the death, so that its own delay counts.
+    """
+    times = []
+    for died_ns, answered_ns in outcome.report["recoveries_ns"]:
+        begin_ns = died_ns
+        if causes_ns is not None:
+            begin_ns = max((cause for cause in causes_ns if cause <= died_ns), default=0)
+            if not begin_ns:
+                continue  # it died of something else
+        times.append((answered_ns - begin_ns) / 1e6)
+    return times
+
+
+Progress = Callable[[str], None]

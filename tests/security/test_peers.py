@@ -1,0 +1,126 @@
+"""A guest that breaks the rules of its channels: its peer breaks the connection off and lives on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+
+import pytest
+
+from tests.security.conftest import FILES, MISDIRECTED, SERVER, Scene, Stage
+
+pytestmark = pytest.mark.kvm
+
+INDEX, EPOCH, TAG, BUFFER, OPERATION, LENGTH, STATUS = range(1, 8)  # reasons of complaints (guests/rt)
+
+CLIENTS = {
+    "ring_index": INDEX,
+    "forged_epoch": EPOCH,
+    "tag_reuse": TAG,
+    "wrong_buffer": BUFFER,
+    "long_request": LENGTH,
+}
+SERVERS = {
+    "reply_to_nothing": TAG,
+    "reply_twice": TAG,
+    "reply_index": INDEX,
+    "reply_epoch": EPOCH,
+    "reply_length": LENGTH,
+    "reply_status": STATUS,
+    "reply_operation": OPERATION,
+}
+
+
+def complaints(scene: Scene, victim: str, about: str) -> list[str]:
+    """The victim's complaints in the log."""
+    return [text for text in scene.texts(victim) if text.startswith(f"complaint about {about}: ")]
+
+
+@pytest.mark.parametrize("crime", CLIENTS)
+def test_client_is_broken_off(stage: Stage, crime: str) -> None:
+    """The program waits to be broken off and then exits with 0: nobody dies, the server complains once."""
+    with stage.play(FILES, crime, "/file1") as scene:
+        assert scene.end() == 0
+    assert scene.report["deaths"] == {}
+
+
+@pytest.mark.parametrize("crime", CLIENTS)
+def test_the_reason_is_in_the_log(stage: Stage, crime: str) -> None:
+    with stage.play(FILES, crime, "/file1") as scene:
+XX
+
+def test_denied_operation(stage: Stage) -> None:
+    with stage.play(FILES, "denied_operation") as scene:
+        assert scene.end() == 0
+    assert scene.report["deaths"] == {}
+
+
+@pytest.mark.parametrize("crime", SERVERS)
+def test_server_is_broken_off(stage: Stage, crime: str) -> None:
+    """The client gets its answers in the end, from the same instance of the server: nobody dies."""
+    with stage.play(SERVER, "caller", "plain", "20", server=crime) as scene:
+        assert scene.end() == 0
+    said = json.loads(stage.output)
+    assert said["failed"] == 0 and said["reconnects"] == 1 and said["replayed"] >= 1
+    assert scene.report["deaths"] == {}
+
+
+def test_hung_server(stage: Stage) -> None:
+    """It computes while a request waits: found out by the watch, replaced, and the request answered."""
+    with stage.play(SERVER, "caller", "plain", "20", server="hung_server") as scene:
+        assert scene.end() == 0
+    assert json.loads(stage.output)["failed"] == 0
+    assert scene.report["deaths"] == {"hung_server": 1}
+
+
+def test_silent_server(stage: Stage) -> None:
+    """It only waits, so it is not hung. Its client's deadline passes, and that is all."""
+    with stage.play(SERVER, "caller", "plain", "1", server="silent_server") as scene:
+        assert scene.end(30) == 1
+    assert json.loads(stage.output)["failed"] == 2  # the warm-up's call and the one that counts
+    assert scene.report["deaths"] == {}
+
+
+def test_server_that_returns(stage: Stage) -> None:
+    with stage.play(SERVER, "caller", "plain", "20", server="exits") as scene:
+        assert scene.end() == 0
+    assert json.loads(stage.output)["failed"] == 0
+    assert scene.report["deaths"] == {"exits": 1}
+
+
+def test_use_of_a_revoked_grant(stage: Stage) -> None:
+    """The borrower dies of touching it; the lender's page stays as it was when it was taken back."""
+    with stage.play(SERVER, "lender", server="revoked_grant") as scene:
+        assert scene.end() == 0
+    assert scene.report["deaths"] == {"revoked_grant": 1}
+
+
+def test_misdirected_dma(stage: Stage) -> None:
+    """The driver dies as often as it tries, until its restart policy gives it up. Nobody else dies."""
+    with stage.play(MISDIRECTED, "wait_forever") as scene:
+        scene.until(lambda: scene.row("misdirected_dma")["state"] == "gave up", "the driver was not given up")
+        died = [text for text in scene.texts("misdirected_dma") if text.startswith("died: dma")]
+        assert len(died) == scene.row("misdirected_dma")["deaths"] == 4
+        assert scene.row("file_server")["deaths"] == 0
+
+
+def test_doorbell_storm(stage: Stage) -> None:
+    """Work goes on while one client does nothing but ring: the server answers others, the operator can act."""
+    with stage.play(FILES, "doorbell_storm") as scene:
+        scene.until(lambda: scene.row("doorbell_storm")["state"] == "running", "no storm")
+        before = scene.row("file_server")
+        assert before["deaths"] == 0
+        scene.ask("kill", component="doorbell_storm")
+        assert scene.end() == 137
+
+
+def test_digests_are_right_after_all_that(stage: Stage) -> None:
+    """The stage's own disk, read by an honest program."""
+    dice = random.Random(7)
+    expected = [
+        f"{hashlib.sha256(dice.randbytes(3 << 20)).hexdigest()}  /file{number}" for number in range(4)
+    ]
+    with stage.play(FILES, "sha256tree", "/") as scene:
+        assert scene.end() == 0
+    assert stage.output.decode().splitlines() == expected
