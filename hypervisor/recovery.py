@@ -1,10 +1,10 @@
 """A death, step by step: freeze, record, ask, replace, reopen.
 
-`Recovery` is created the moment an instance is judged dead. Before the successor may start, these must come
-together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for; a device
-that lives (its drain is not waited for: it comes first in what the device has to do); and, where state regions
-are handed over, the real end of the dead instance's process, which might still write to them. Fresh start, and
-restart after a death, are two functions, not flags.
+`Recovery` is created the moment an instance is judged dead. Before the successor may start, these must
+come together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for; a
+device that lives (its drain is not waited for: it comes first in what the device has to do); and, where state
+regions are handed over, the real end of the dead instance's process, which might still write to them. Fresh
+start, and restart after a death, are two functions, not flags.
 """
 
 from __future__ import annotations

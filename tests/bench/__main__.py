@@ -1,4 +1,4 @@
-"""`python -m tests.bench [--quick] [--only GROUP,...] [-o FILE]`: measures, writes build/bench.json, prints a table.
+"""`python -m tests.bench [--quick] [--only GROUP,...] [-o FILE]`: measures, writes the file, prints a table.
 
 Exit status 1 if something that should work could not be measured; a target that is missed is no failure.
 """

@@ -52,17 +52,19 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Figure]:
             found.append(_socketpair_rate(how, plan.pipelined_calls // 4))
     result = {key: _latency(key, said[key]) for key in MODES}
     result["call_spin_us"] |= {"by_the_runtime_alone": _latency("plain", said["plain"])}
-    cpu = statistics.median(cpu_us for _, cpu_us in pairs)
+    cpu_us = statistics.median(each for _, each in pairs)
     result["socketpair_us"] = summarised(
         [statistics.median(samples) for samples, _ in pairs],
         [percentile(samples, 0.99) for samples, _ in pairs],
         sum(len(samples) for samples, _ in pairs), UNITS["socketpair_us"],
-        cpu_us_per_call=round(cpu, 3),
+        cpu_us_per_call=round(cpu_us, 3),
     )  # fmt: skip
     piped = said["pipelined_calls_per_s"]
     result["pipelined_calls_per_s"] = figure(
-        [each["calls_per_s"] for each in piped], UNITS["pipelined_calls_per_s"], TARGETS["pipelined_calls_per_s"],
-        depth=DEPTH, calls=plan.pipelined_calls, spin_us_per_call=_spin(piped), doorbells=piped[-1]["doorbells"],
+        [each["calls_per_s"] for each in piped],
+        UNITS["pipelined_calls_per_s"], TARGETS["pipelined_calls_per_s"],
+        depth=DEPTH, calls=plan.pipelined_calls, spin_us_per_call=_spin(piped),
+        waits=[each["waits"] for each in piped],
     )  # fmt: skip
     result["socketpair_per_s"] = figure(
         rates["pipelined"], UNITS["socketpair_per_s"],
@@ -81,7 +83,7 @@ def _call(file: str, mode: str, count: int, *more: int) -> dict[str, Any]:
 
 
 def _spin(said: list[dict[str, Any]]) -> float:
-    return round(statistics.median(each["spin_us_per_call"] for each in said), 3)
+    return round(statistics.median(float(each["spin_us_per_call"]) for each in said), 3)
 
 
 def _latency(key: str, said: list[dict[str, Any]]) -> Figure:

@@ -1,6 +1,6 @@
 """Figures: what build/bench.json consists of. A figure is a JSON object; its keys are in README.md.
 
-Samples are given as they were taken; here they become median, p99 and spread, and are held against the target.
+Samples are given as they were taken; here they become median, p99 and spread, and meet their target.
 
 Exceptions: NotMeasured (the figure is null, with the reason).
 """
@@ -17,7 +17,7 @@ Figure = dict[str, Any]
 
 
 class NotMeasured(Exception):
-    """Something cannot be measured here. `broken`: because it failed, not because the host does not offer it."""
+    """Something cannot be measured. `broken`: because it failed, not because the host does not offer it."""
 
     def __init__(self, reason: str, *, broken: bool = False) -> None:
         super().__init__(reason)
@@ -26,7 +26,7 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure is to reach: `relation` "<=" or ">=", also at the 99th percentile where `p99` is stated."""
+    """What a figure is to reach: `relation` is "<=" or ">="; `p99`: also at the 99th percentile."""
 
     relation: str
     median: float

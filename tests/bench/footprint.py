@@ -26,7 +26,7 @@ _OWN = re.compile(r"^/memfd:r3s3:(?!stats)")
 
 
 def measure_overhead(plan: Plan, data: Data, progress: Progress, system_file: Path) -> Figure:
-    """`component_overhead_mib`: private memory of each tender of a system at work, without what is the VM's."""
+    """`component_overhead_mib`: private memory of each tender at work, without what is the VM's own."""
     progress("memory of the tenders")
     words = ["reader", f"--times={PASSES}", f"/{WHOLE}"]
     with systems.started(systems.request(words, data.erofs, system_file), subprocess.DEVNULL) as running:

@@ -1,8 +1,8 @@
 """The hypervisor process with one addition: its report holds the samples behind the recovery times.
 
-Used by the benchmarks in the place of `vmm.system_process`. The report gets, all in CLOCK_MONOTONIC nanoseconds:
-`recoveries_ns`, a list of [the hypervisor noticed the death, first replayed request answered at the client], and
-`faults_ns`, the moments just before the faults of tests/guests/failing_driver.
+Used by the benchmarks in the place of `vmm.system_process`. The report gets, in CLOCK_MONOTONIC nanoseconds:
+`recoveries_ns`, a list of [the hypervisor noticed the death, first replayed request answered at the client],
+and `faults_ns`, the moments just before the faults of tests/guests/failing_driver.
 """
 
 from __future__ import annotations

@@ -89,8 +89,9 @@ def measure_speed_ratio(plan: Plan, data: Data, progress: Progress, system_file:
     equal = digested.said["sha256"] == data.digest
     result = figure(
         ratios, UNITS["kill10_speed_ratio"], TARGETS["kill10_speed_ratio"],
-        undisturbed_mb_per_s=spread(undisturbed)["median"], kills=kills, recoveries=recoveries, replayed=replayed,
-        failed_requests=failed, digest_equal=equal, kills_while_digesting=digested.report["kills"],
+        undisturbed_mb_per_s=spread(undisturbed)["median"],
+        kills=kills, recoveries=recoveries, replayed=replayed, failed_requests=failed,
+        digest_equal=equal, kills_while_digesting=digested.report["kills"],
     )  # fmt: skip
     result["reached"] = result["reached"] and equal and failed == 0
     return result
@@ -120,7 +121,7 @@ def _described(outcome: Outcome, samples: list[float]) -> Figure:
 
 
 def measure_supervisor(plan: Plan, progress: Progress) -> Figure:
-    """`supervisor_restart_ms`: from just before SIGKILL to the first instruction of main of the new process."""
+    """`supervisor_restart_ms`: from just before SIGKILL to the beginning of main of the new process."""
     supervisord, process = tool("supervisord"), opponent("plain_process")
     progress("restart of a plain process by supervisord")
     with tempfile.TemporaryDirectory(prefix="r3s3-bench-") as name:

@@ -1,7 +1,8 @@
 """Sequential reading of a file, beside the host's kernel (loop-mounted EROFS) and squashfuse.
 
-The three take turns: one round is one run of each, and the ratio of a round is a sample. Everybody reads 128 KiB
-at a time into one buffer, from an image in the host's page cache, with nothing of the file in a cache of his own.
+The three take turns: one round is one run of each, and the ratio of a round is a sample. Everybody reads
+128 KiB at a time into one buffer, from an image in the host's page cache, with nothing of the file in a cache
+of his own.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ def _readings(data: Data) -> dict[str, Reading]:
 
 
 def _take(reading: Reading, data: Data, warm_up: bool) -> None:
-    """One run; one that fails is not tried again. The first, which fills the host's caches, does not count."""
+    """One run; what fails is not tried again. The first, which fills the host's caches, does not count."""
     if reading.reason:
         return
     try:
@@ -105,7 +106,8 @@ def _figures(two: dict[str, Reading], one: dict[str, Reading], ours: str, suffix
             continue
         result[name] = figure(
             _ratios(left, right), UNITS[key], target,
-            r3s3=_described(left), **{theirs: _described(right)}, one_cpu=_one_cpu(one[ours], one[theirs], theirs),
+            r3s3=_described(left), **{theirs: _described(right)},
+            one_cpu=_one_cpu(one[ours], one[theirs], theirs),
         )  # fmt: skip
     key, left = "exits_per_io", two[ours]
     if left.reason:
@@ -133,7 +135,9 @@ def _described(reading: Reading) -> Figure:
     """Speed, and what it costs."""
     if reading.reason:
         return {"mb_per_s": None, "reason": reading.reason}
-    more = {"spin_ms_per_gib": _spin(reading)} if reading.more and "spin_ms" in reading.more[0] else {}
+    more: Figure = {}
+    if reading.more and "spin_ms" in reading.more[0]:
+        more = {"component_cpu_s_per_gib": _per_gib(reading, "cpu_ms", 1e-3), "spin_ms_per_gib": _spin(reading)}
     speed = spread(reading.mb_per_s)
     cpu = rounded(statistics.median(reading.cpu_s_per_gib))
     return {
@@ -146,7 +150,12 @@ def _described(reading: Reading) -> Figure:
 
 
 def _spin(reading: Reading) -> float:
-    return rounded(statistics.median(more["spin_ms"] * 1024 * MIB / more["bytes"] for more in reading.more))
+    return _per_gib(reading, "spin_ms", 1)
+
+
+def _per_gib(reading: Reading, name: str, factor: float) -> float:
+    values = [more[name] * factor * 1024 * MIB / more["bytes"] for more in reading.more]
+    return rounded(statistics.median(values))
 
 
 # -- the ways of reading ------------------------------------------------------------------------------

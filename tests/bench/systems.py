@@ -67,8 +67,9 @@ def request(
 ) -> Request:
     """What the launch line asks for."""
     return Request(
-        system_file=str(system_file), program=words[0], arguments=words, disk=str(disk) if disk else None, name=NAME,
-        kill=[kill] if kill else [], report=True, spares=spares, programs=programs, started_ns=time.monotonic_ns(),
+        system_file=str(system_file), program=words[0], arguments=words, disk=str(disk) if disk else None,
+        name=NAME, programs=programs, kill=[kill] if kill else [], report=True, spares=spares,
+        started_ns=time.monotonic_ns(),
     )  # fmt: skip
 
 

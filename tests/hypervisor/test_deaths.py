@@ -1,4 +1,4 @@
-"""Deaths, one after the other and all at once: what everybody is told, in which order, and with which memory."""
+"""Deaths, one after the other and all at once: what everybody is told, in which order, with which memory."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_component_that_exits_is_restarted(world: World) -> None:
 
 
 def test_panic(world: World) -> None:
-    for text, kind in ((b"index out of bounds \x1b[31m", abi.FAULT_PANIC), (b"out of memory", abi.FAULT_MEMORY)):
+    for text, kind in ((b"out of bounds \x1b[31m", abi.FAULT_PANIC), (b"out of memory", abi.FAULT_MEMORY)):
         deaths = world.live("files").deaths
         world.tender("files").hypercall(abi.HYPERCALL_PANIC, 0, 0, body=text)
         world.until(lambda deaths=deaths: world.live("files").deaths > deaths)  # type: ignore[misc]
@@ -347,7 +347,7 @@ def test_a_supervisor_that_does_not_answer_is_replaced(world: World, monkeypatch
     world.revive("rs", "driver")
 
 
-def test_a_supervisor_that_never_gets_ready_is_replaced(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_supervisor_that_never_gets_ready(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hypervisor.supervision.START_DEADLINE_NS", 20_000_000)
     assert world.supervisor
     world.supervisor.alive = False

@@ -128,7 +128,7 @@ def test_one_that_does_not_read_is_ended_instead_of_waited_for(world: World) -> 
 
 
 def test_an_eventfd_filled_to_the_brim(world: World) -> None:
-    """A tender holds both eventfds of each of its channels; a full one would refuse the hypervisor's signal."""
+    """A tender holds both eventfds of each of its channels; a full one refuses the hypervisor's signal."""
     for connection in world.system.connections.values():
         for fd in (connection.client_wake, connection.server_wake):
             with contextlib.suppress(BlockingIOError):

@@ -366,7 +366,8 @@ class World:
             instance.close()
             memory.append(instance.ram)
         for live in system.components.values():
-            memory += [live.status, *live.states, *live.grant_objects, *([live.arguments] if live.arguments else [])]
+            memory += [live.status, *live.states, *live.grant_objects]
+            memory += [live.arguments] if live.arguments else []
         for connection in system.connections.values():
             memory += [each for each in (connection.rings, connection.pool, *connection._next) if each]
             fds += [connection.client_wake, connection.server_wake]

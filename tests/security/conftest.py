@@ -65,17 +65,9 @@ MISDIRECTED = """
 [components.misdirected_dma]
 manifest = "{root}/guests/misbehaving/misdirected_dma/manifest.toml"
 
-[components.file_server]
-manifest = "{root}/components/file_server/manifest.toml"
-
 [devices.disk0]
 component = "misdirected_dma.disk"
 read_only = true
-
-[routes]
-"file_server.blk" = "misdirected_dma.blk"
-"program.fs" = "file_server.fs"
-"program.log" = "console.log"
 """
 
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from tests.security.conftest import FILES, MISDIRECTED, SERVER, Scene, Stage
+from tests.security.conftest import FILES, MISDIRECTED, SERVER, Stage
 
 pytestmark = pytest.mark.kvm
 
@@ -32,23 +32,16 @@ SERVERS = {
 }
 
 
-def complaints(scene: Scene, victim: str, about: str) -> list[str]:
-    """The victim's complaints in the log."""
-    return [text for text in scene.texts(victim) if text.startswith(f"complaint about {about}: ")]
-
-
 @pytest.mark.parametrize("crime", CLIENTS)
 def test_client_is_broken_off(stage: Stage, crime: str) -> None:
-    """The program waits to be broken off and then exits with 0: nobody dies, the server complains once."""
-    with stage.play(FILES, crime, "/file1") as scene:
-        assert scene.end() == 0
-    assert scene.report["deaths"] == {}
+    """The program waits to be broken off. Nobody dies, and the server says why it complained, once."""
+    with stage.play(FILES, crime, "stay", "/file1") as scene:
+        reason = f"complaint about {crime}: reason {CLIENTS[crime]}"
+        scene.until(lambda: reason in scene.texts("file_server"), "no complaint")
+        scene.ask("kill", component=crime)
+        assert scene.end() == 137
+        assert scene.report["deaths"] == {crime: 1}
 
-
-@pytest.mark.parametrize("crime", CLIENTS)
-def test_the_reason_is_in_the_log(stage: Stage, crime: str) -> None:
-    with stage.play(FILES, crime, "/file1") as scene:
-XX
 
 def test_denied_operation(stage: Stage) -> None:
     with stage.play(FILES, "denied_operation") as scene:
@@ -102,17 +95,17 @@ def test_misdirected_dma(stage: Stage) -> None:
         scene.until(lambda: scene.row("misdirected_dma")["state"] == "gave up", "the driver was not given up")
         died = [text for text in scene.texts("misdirected_dma") if text.startswith("died: dma")]
         assert len(died) == scene.row("misdirected_dma")["deaths"] == 4
-        assert scene.row("file_server")["deaths"] == 0
+    assert scene.report["deaths"] == {"misdirected_dma": 4}
 
 
 def test_doorbell_storm(stage: Stage) -> None:
-    """Work goes on while one client does nothing but ring: the server answers others, the operator can act."""
-    with stage.play(FILES, "doorbell_storm") as scene:
-        scene.until(lambda: scene.row("doorbell_storm")["state"] == "running", "no storm")
-        before = scene.row("file_server")
-        assert before["deaths"] == 0
-        scene.ask("kill", component="doorbell_storm")
-        assert scene.end() == 137
+    """One program does nothing but ring. The server it rings does not come to harm, and the operator can act."""
+    with stage.play(FILES, "doorbell_storm") as storm:
+        storm.until(lambda: storm.row("doorbell_storm")["cpu_ms"] > 300, "no storm")
+        assert storm.row("file_server")["state"] == "running"
+        storm.ask("kill", component="doorbell_storm")
+        assert storm.end() == 137
+    assert storm.report["deaths"] == {"doorbell_storm": 1}
 
 
 def test_digests_are_right_after_all_that(stage: Stage) -> None:

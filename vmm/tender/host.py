@@ -39,7 +39,10 @@ def ioctl(fd: int, request: int, argument: Any = None) -> int:
 
 def mmap(address: int, length: int, protection: int, flags: int, fd: int = -1, offset: int = 0) -> int:
     """Map memory; returns its address."""
-    return call(_MMAP, address, length, protection, flags, fd, offset)
+    result: int = lib.host_call(_MMAP, address, length, protection, flags, fd, offset)
+    if result < 0:
+        raise OSError(-result, os.strerror(-result))
+    return result
 
 
 def madvise(address: int, length: int, advice: int) -> None:

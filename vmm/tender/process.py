@@ -11,11 +11,13 @@ control thread lets it go on. So neither ever waits for the other, and a guest c
 from __future__ import annotations
 
 import _thread
+import errno
 import gc
 import json
 import os
 import select
 import socket
+import struct
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
@@ -30,6 +32,11 @@ from vmm.tender.plan import Plan
 WAKES = 128
 _EDGE = select.EPOLLIN | select.EPOLLET  # a doorbell is an edge: nobody has to read the eventfd
 
+# What nearly every APPLY consists of, as plain numbers: this is the path of an adoption.
+_MAP, _INFO, _RUN = int(wire.Operation.MAP), int(wire.Operation.INFO), int(wire.Operation.RUN)
+_KEEPS_DESCRIPTOR = (int(wire.Operation.DOORBELL), int(wire.Operation.WAKE))
+_READ_WRITE, _OVER = host.PROT_READ | host.PROT_WRITE, host.MAP_SHARED | host.MAP_FIXED
+
 # Hypercalls whose bytes go along: (index of the address argument, of the length, most bytes).
 _CARRIES = {
     abi.HYPERCALL_LOG: (1, 2, abi.LOG_MAX),
@@ -42,9 +49,9 @@ _CARRIES = {
 class OperationError(Exception):
     """An APPLY step that cannot be done: our own hypervisor asks for something impossible."""
 
-    def __init__(self, errno: int, index: int) -> None:
-        super().__init__(f"step {index}: {os.strerror(errno)}")
-        self.errno, self.index = errno, index
+    def __init__(self, number: int, index: int) -> None:
+        super().__init__(f"step {index}: {os.strerror(number)}")
+        self.errno, self.index = number, index
 
 
 class Descriptors:
@@ -78,8 +85,7 @@ class Tender:
             wire.Kind.STOP: self._on_stop,
             wire.Kind.PING: self._on_ping,
         }
-        self._operations: dict[int, Callable[[int, int, int, int], None]] = {
-            wire.Operation.MAP: self._map,
+        self._operations: dict[int, Callable[[int, int, int], None]] = {
             wire.Operation.UNMAP: self._unmap,
             wire.Operation.DOORBELL: self._doorbell,
             wire.Operation.UNDOORBELL: self._undoorbell,
@@ -207,30 +213,32 @@ class Tender:
 
         OperationError: one failed, those before it are done.
         """
-        operations, fds = self._operations, message.fds
-        rest = memoryview(message.body)[count * wire.OPERATION.size :]
-        packed = message.body[: count * wire.OPERATION.size]
-        used = set()
+        body, fds = message.body, message.fds
+        end = count * wire.OPERATION.size
+        rest = memoryview(body)[end:]
+        kept: set[int] = set()
         index = 0
         try:
-            for index, (kind, fd_index, a, b, c) in enumerate(wire.OPERATION.iter_unpack(packed)):  # noqa: B007
-                if kind == wire.Operation.INFO:
+            for kind, fd_index, a, b, c in wire.OPERATION.iter_unpack(body[:end]):
+                if kind == _MAP:
+                    self._map(fds[fd_index], a, b, c)
+                elif kind == _INFO:
                     rest = self._info(a, b, rest)
-                elif kind == wire.Operation.RUN:
+                elif kind == _RUN:
                     self.resume()
+                elif kind in _KEEPS_DESCRIPTOR:
+                    self._operations[kind](fds[fd_index], a, b)
+                    kept.add(fd_index)
                 else:
-                    fd = -1
-                    if kind in _TAKES_DESCRIPTOR:
-                        fd = fds[fd_index]
-                        used.add(fd_index)
-                    operations[kind](fd, a, b, c)
+                    self._operations[kind](-1, a, b)
+                index += 1
         except OSError as error:
-            raise OperationError(error.errno or 5, index) from error
-        except (LookupError, ValueError) as error:
-            raise OperationError(22, index) from error
+            raise OperationError(error.errno or errno.EIO, index) from error
+        except (LookupError, ValueError, struct.error) as error:
+            raise OperationError(errno.EINVAL, index) from error
         finally:
             for position, fd in enumerate(fds):
-                if position not in used:
+                if position not in kept:
                     os.close(fd)
         return rest
 
@@ -246,43 +254,41 @@ class Tender:
         raise ValueError("not a range of a window")
 
     def _map(self, fd: int, address: int, length: int, flags: int) -> None:
-        try:
-            writable = bool(flags & wire.MAP_WRITABLE)
-            place = self._window(address, length, writable)
-            protection = host.PROT_READ | host.PROT_WRITE if writable else host.PROT_READ
-            host.mmap(place, length, protection, host.MAP_SHARED | host.MAP_FIXED, fd)
-            self.vm.not_for_children(place, length)
-        finally:
-            os.close(fd)
+        writable = bool(flags & wire.MAP_WRITABLE)
+        place = self._window(address, length, writable)
+        host.mmap(place, length, _READ_WRITE if writable else host.PROT_READ, _OVER, fd)
+        self.vm.not_for_children(place, length)
 
-    def _unmap(self, _fd: int, address: int, length: int, _flags: int) -> None:
+    def _unmap(self, _fd: int, address: int, length: int) -> None:
         place = self._window(address, length, False)
         flags = host.MAP_PRIVATE | host.MAP_ANONYMOUS | host.MAP_NORESERVE | host.MAP_FIXED
         host.mmap(place, length, host.PROT_NONE, flags)
         self.vm.not_for_children(place, length)
 
-    def _doorbell(self, fd: int, number: int, _b: int, _c: int) -> None:
+    def _doorbell(self, fd: int, number: int, _b: int) -> None:
         """While neither eventfd is registered, the C loop sends rings to the new one."""
         if number >= abi.DOORBELLS:
-            os.close(fd)
             raise ValueError("no such doorbell")
         old = self.vcpu.doorbells[number]
         self.vcpu.doorbells[number] = fd
         if old >= 0:
             self.vm.ioeventfd(number, old, remove=True)
             os.close(old)
-        self.vm.ioeventfd(number, fd)
+        try:
+            self.vm.ioeventfd(number, fd)
+        except OSError:
+            self.vcpu.doorbells[number] = lib.DOORBELL_WITHDRAWN
+            raise
 
-    def _undoorbell(self, _fd: int, number: int, _b: int, _c: int) -> None:
+    def _undoorbell(self, _fd: int, number: int, _b: int) -> None:
         if number >= abi.DOORBELLS or (old := self.vcpu.doorbells[number]) < 0:
             raise ValueError("no such doorbell")
         self.vcpu.doorbells[number] = lib.DOORBELL_WITHDRAWN
         self.vm.ioeventfd(number, old, remove=True)
         os.close(old)
 
-    def _wake(self, fd: int, number: int, _b: int, _c: int) -> None:
+    def _wake(self, fd: int, number: int, _b: int) -> None:
         if number >= WAKES:
-            os.close(fd)
             raise ValueError("no such wake-up")
         self._epoll.register(fd, _EDGE)
         old = self._wakes.get(number)
@@ -291,7 +297,7 @@ class Tender:
             self._epoll.unregister(old)
             os.close(old)
 
-    def _unwake(self, _fd: int, number: int, _b: int, _c: int) -> None:
+    def _unwake(self, _fd: int, number: int, _b: int) -> None:
         fd = self._wakes.pop(number)
         self._epoll.unregister(fd)
         os.close(fd)
@@ -301,9 +307,6 @@ class Tender:
             raise ValueError("outside the info pages")
         self.memory.ram[abi.INFO + offset : abi.INFO + offset + length] = rest[:length]
         return rest[length:]
-
-
-_TAKES_DESCRIPTOR = frozenset((wire.Operation.MAP, wire.Operation.DOORBELL, wire.Operation.WAKE))
 
 
 def end_with(sock: socket.socket, error: BaseException) -> NoReturn:

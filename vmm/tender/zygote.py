@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from hypervisor import wire
 from vmm.tender import host, jail, plan, process, seccomp
+from vmm.tender._vcpu import lib
 from vmm.tender.kvm import Kvm, KvmError
 
 _TENDER_FDS = 5
@@ -112,6 +113,8 @@ def main(sock: socket.socket) -> NoReturn:
         zygote = Zygote(sock, Kvm())
         for profile in ("tender", "tender_fork"):
             seccomp.program(profile, 1)
+        for name in dir(lib):
+            getattr(lib, name)  # cffi makes each when it is first wanted: here, not in every child
         gc.collect()
         gc.freeze()  # what is here now stays; children never look through it again
         try:

@@ -158,11 +158,15 @@ impl Cache {
         self.data_frames
     }
 
-    /// How many extents may be read ahead now: there is a buffer for each, and at most three quarters of the
-    /// cache hold what nobody has used yet.
+    /// Most extents that may be in the cache before anybody has used them.
+    pub fn ahead_max(&self) -> usize {
+        self.data_frames * 3 / 4
+    }
+
+    /// How many extents may be read ahead now: there is a buffer for each, and not too many are unused.
     pub fn room_ahead(&self) -> usize {
         let buffers = self.free_buffers.len().saturating_sub(self.queue.len());
-        (self.data_frames * 3 / 4).saturating_sub(self.ahead).min(buffers)
+        self.ahead_max().saturating_sub(self.ahead).min(buffers)
     }
 
     /// See to it that an extent comes. `ahead`: nobody waits for it yet, so it evicts nothing read ahead.

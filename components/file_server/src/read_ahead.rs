@@ -1,8 +1,8 @@
 //! How far to read ahead of one open file.
 //!
 //! A stream that goes on where it stopped doubles its window from 2 extents up to a limit; anything else
-//! closes the window. New reads go out when half of the window is used up, many at a time, so that the
-//! disk driver is woken rarely.
+//! closes the window. New reads go out when three fifths of the window are used up, so that they go out many
+//! at a time and the disk driver is woken rarely, while the rest covers the time they take.
 
 use crate::cache::EXTENT;
 
@@ -27,7 +27,7 @@ impl Stream {
         self.next = end;
         self.ordered = self.ordered.max(offset);
         let goal = end.saturating_add(self.window * EXTENT as u64);
-        let least = end.saturating_add(self.window / 2 * EXTENT as u64);
+        let least = end.saturating_add(self.window * 2 / 5 * EXTENT as u64);
         if self.ordered >= least {
             return (end, end);
         }

@@ -15,9 +15,9 @@ use alloc::vec::Vec;
 /// Walks at a time, each some 24 KiB; further requests with a path wait for one.
 const WALKS: usize = 16;
 /// Most extents that one stream reads ahead.
-const AHEAD: u64 = 32;
+const AHEAD: u64 = 40;
 /// Reads ahead go out this many at a time, if so many are wanted: each batch wakes the driver.
-const BATCH: u64 = 16;
+const BATCH: u64 = 24;
 static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 /// Answers, one per operation of fs@1.
@@ -182,7 +182,7 @@ impl<T: Copy> Service<T> {
         bytes: usize,
         clients: &mut C,
     ) {
-        let limit = AHEAD.min(self.cache.data_frames() as u64 / 2);
+        let limit = AHEAD.min(self.cache.ahead_max() as u64);
         let prepared = self.opened(client, handle).and_then(|open| {
             if open.inode.kind != Kind::File {
                 return Err(if open.inode.kind == Kind::Directory { Failure::IsDirectory } else { Failure::Invalid });

@@ -8,7 +8,8 @@
 
 use crate::abi::Slot;
 use crate::channel::{State, Violation};
-use crate::client::{Client, Connection, Entry, Operation, Phase, Reply, Tag};
+use crate::client::{Client, Connection};
+use crate::request::{Entry, Operation, Phase, Reply, Tag};
 use crate::error::Error;
 use crate::info;
 use crate::ring::ClientRing;

@@ -7,9 +7,9 @@
 //!     while let Some(event) = port.next() { ... }
 
 use crate::channel::Protocol;
-use crate::client::Operation;
 use crate::error::Error;
 use crate::info::{self, Role};
+use crate::request::Operation;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::wait::Source;

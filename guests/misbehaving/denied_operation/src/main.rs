@@ -13,11 +13,11 @@ use rt::info::Role;
 
 rt::program!(main);
 
-fn main(_: rt::Args) -> i32 {
+fn main(arguments: rt::Args) -> i32 {
     let raw = RawChannel::open(&fs::PROTOCOL, "fs", Role::Client);
     raw.write_request(0, &raw.slot(fs::OPEN.id, 0));
     raw.publish_requests(1);
     let answered = raw.wait_until(|raw| raw.replies() == 1);
     let refused = raw.read_reply(0).status == rt::Error::PERM.number();
-    verdict(answered && refused)
+    verdict(&arguments, answered && refused)
 }

@@ -13,11 +13,11 @@ use rt::info::Role;
 
 rt::program!(main);
 
-fn main(_: rt::Args) -> i32 {
+fn main(arguments: rt::Args) -> i32 {
     let raw = RawChannel::open(&fs::PROTOCOL, "fs", Role::Client);
     let mut request = raw.slot(fs::STATFS.id, 0);
     request.length = u32::MAX;
     raw.write_request(0, &request);
     raw.publish_requests(1);
-    verdict(raw.is_broken_off())
+    verdict(&arguments, raw.is_broken_off())
 }

@@ -13,8 +13,8 @@ use rt::info::Role;
 
 rt::program!(main);
 
-fn main(_: rt::Args) -> i32 {
+fn main(arguments: rt::Args) -> i32 {
     let raw = RawChannel::open(&fs::PROTOCOL, "fs", Role::Client);
     raw.publish_requests(raw.channel.slots() + 1);
-    verdict(raw.is_broken_off())
+    verdict(&arguments, raw.is_broken_off())
 }

@@ -1,7 +1,7 @@
 //! Sends a request under the tag of one that is still being worked on.
 //! The server breaks the connection off, and nobody dies.
 //!
-//! `tag_reuse PATH`: a file of more than a mebibyte that the server has not cached.
+//! `tag_reuse stay|leave PATH`: a file of more than a mebibyte that the server has not cached.
 
 #![no_std]
 #![no_main]
@@ -16,7 +16,7 @@ use rt::info::Role;
 rt::program!(main);
 
 fn main(arguments: rt::Args) -> i32 {
-    let path = arguments.get(1).expect("a path");
+    let path = arguments.get(2).expect("a path");
     let raw = RawChannel::open(&fs::PROTOCOL, "fs", Role::Client);
     raw.channel.buffer(0).copy_in(0, path).expect("the path fits");
     let mut open = raw.slot(fs::OPEN.id, 0);
@@ -34,5 +34,5 @@ fn main(arguments: rt::Args) -> i32 {
         raw.write_request(index, &read);
     }
     raw.publish_requests(3);
-    verdict(raw.is_broken_off())
+    verdict(&arguments, raw.is_broken_off())
 }

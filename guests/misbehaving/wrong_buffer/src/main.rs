@@ -13,9 +13,9 @@ use rt::info::Role;
 
 rt::program!(main);
 
-fn main(_: rt::Args) -> i32 {
+fn main(arguments: rt::Args) -> i32 {
     let raw = RawChannel::open(&fs::PROTOCOL, "fs", Role::Client);
     raw.write_request(0, &raw.slot(fs::STATFS.id, 0xff));
     raw.publish_requests(1);
-    verdict(raw.is_broken_off())
+    verdict(&arguments, raw.is_broken_off())
 }

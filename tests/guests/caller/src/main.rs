@@ -150,7 +150,7 @@ fn pipelined(client: &mut blk::Client, count: u64, depth: usize) -> i32 {
             answered += 1;
         }
         // With half of the requests answered there is something to do: sending more.
-        if sent == count || sent - answered > depth as u64 / 2 {
+        if answered < count && (sent == count || sent - answered > depth as u64 / 2) {
             rt::wait(&mut [&mut **client], None);
         }
     }

@@ -1,0 +1,178 @@
+"""What is kept of the past is bounded, and printable: log, evidence, fault records, figures, throttle."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from hypervisor import evidence, figures, log
+from hypervisor.abi import generated as abi
+from hypervisor.channels import Connection
+from hypervisor.evidence import Evidence
+from hypervisor.faults import FaultRecord
+from hypervisor.log import Log
+from hypervisor.memory import MemoryObject
+from hypervisor.throttle import Throttle
+from tests.hypervisor.policies import channel
+from tests.hypervisor.world import World
+
+# -- log ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain, ümlaut 漢字", "plain, ümlaut 漢字"),
+        ("\x1b[2Jgone", "\\x1b[2Jgone"),
+        ("two\nlines\r\tand\0nul", "two\\nlines\\r\\tand\\x00nul"),
+        ("right\u202eto left", "right\\u202eto left"),
+        ("\ud800 alone", "\\ud800 alone"),
+        ("\x9b31m", "\\x9b31m"),
+    ],
+)
+def test_nothing_in_a_log_writes_to_a_terminal(text: str, shown: str) -> None:
+    records = Log()
+    records.add("files", 1, text)
+    assert records.since(0)[0].text == shown
+
+
+def test_log_is_bounded_and_numbered() -> None:
+    records = Log()
+    for number in range(log.RECORDS + 10):
+        records.add("files", 3, str(number), abi.LOG_LEVEL_DEBUG)
+    assert len(records.since(0)) == log.RECORDS
+    assert records.since(0)[0].number == 11
+    last = records.since(log.RECORDS + 9)
+    assert [record.text for record in last] == [str(log.RECORDS + 9)]
+    assert last[0].as_json() == {
+        "number": log.RECORDS + 10,
+        "time": last[0].time,
+        "component": "files",
+        "epoch": 3,
+        "level": "debug",
+        "text": str(log.RECORDS + 9),
+    }
+
+
+def test_throttle() -> None:
+    throttle = Throttle(per_second=100, burst=5)
+    assert [throttle.pause() for _ in range(5)] == [0.0] * 5
+    assert 0.005 < throttle.pause() <= 0.01
+    assert 0.015 < throttle.pause() <= 0.02
+    throttle._seen -= 1.0
+    assert [throttle.pause() for _ in range(5)] == [0.0] * 5, "no more than a burst is saved up"
+    assert throttle.pause() > 0
+
+
+# -- faults ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "vector", "expected"),
+    [
+        (abi.FAULT_EXCEPTION, 0, signal.SIGFPE),
+        (abi.FAULT_EXCEPTION, 3, signal.SIGTRAP),
+        (abi.FAULT_EXCEPTION, 6, signal.SIGILL),
+        (abi.FAULT_EXCEPTION, 13, signal.SIGSEGV),
+        (abi.FAULT_EXCEPTION, 14, signal.SIGSEGV),
+        (abi.FAULT_EXCEPTION, 17, signal.SIGBUS),
+        (abi.FAULT_WINDOW, 0, signal.SIGSEGV),
+        (abi.FAULT_PHYSICAL, 0, signal.SIGSEGV),
+        (abi.FAULT_PANIC, 0, signal.SIGABRT),
+        (abi.FAULT_DENIED_HYPERCALL, 0, signal.SIGSYS),
+        (abi.FAULT_KILLED, 0, signal.SIGKILL),
+        (abi.FAULT_MEMORY, 0, signal.SIGKILL),
+        (abi.FAULT_INTERNAL, 0, signal.SIGBUS),
+        (12345, 0, signal.SIGSEGV),
+    ],
+)
+def test_the_signal_a_process_would_have_got(kind: int, vector: int, expected: int) -> None:
+    assert FaultRecord("app", 1, kind, vector).signal == expected
+
+
+def test_what_people_read() -> None:
+    fault = FaultRecord("app", 1, abi.FAULT_EXCEPTION, 14, 6, 0xDEAD, 0x200000, message="write\x1b")
+    assert fault.describe() == "exception 14 (error code 0x6) at address 0xdead, rip 0x200000: write\\x1b"
+    denied = FaultRecord("app", 1, abi.FAULT_DENIED_HYPERCALL, address=9)
+    assert denied.describe() == "denied_hypercall revoke, rip 0x0"
+    assert FaultRecord("app", 1, 999).describe() == "999"
+    assert fault.as_json()["kind_name"] == "exception" and fault.as_json()["signal"] == 11
+
+
+# -- evidence -------------------------------------------------------------------------------------------
+
+
+def test_only_the_last_deaths_hold_memory() -> None:
+    kept = Evidence()
+    before = len(os.listdir("/proc/self/fd"))
+    memories = [MemoryObject("ram", abi.PAGE_SIZE) for _ in range(4)]
+    for epoch, memory in enumerate(memories, 1):
+        memory.map[:1] = bytes([epoch])
+        kept.keep(FaultRecord("driver", epoch, abi.FAULT_KILLED), memory)
+    assert [death.record.epoch for death in kept.of("driver")] == [3, 4]
+    assert [death.memory.map[0] for death in kept.of("driver")] == [3, 4]
+    assert [memory.fd >= 0 for memory in memories] == [False, False, True, True]
+    assert [record.epoch for record in kept.records] == [1, 2, 3, 4]
+    assert kept.of("nobody") == []
+    for memory in memories:
+        memory.close()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_records_are_bounded() -> None:
+    kept = Evidence()
+    for epoch in range(evidence.RECORDS + 5):
+        kept.keep(FaultRecord("driver", epoch, abi.FAULT_KILLED), MemoryObject("ram", abi.PAGE_SIZE))
+    assert len(kept.records) == evidence.RECORDS and kept.records[0].epoch == 5
+    for death in kept.of("driver"):
+        death.memory.close()
+
+
+# -- figures --------------------------------------------------------------------------------------------
+
+
+def test_summary() -> None:
+    assert figures.summary([]) == {"n": 0, "median": None, "p99": None, "max": None}
+    assert figures.summary([5.0]) == {"n": 1, "median": 5.0, "p99": 5.0, "max": 5.0}
+    many = figures.summary([float(n) for n in range(1000)])
+    assert many == {"n": 1000, "median": 500.0, "p99": 990.0, "max": 999.0}
+
+
+def test_deaths_nobody_noticed_are_forgotten() -> None:
+    made = figures.Figures()
+    connection = Connection(channel(0, "a", "b"))
+    for epoch in range(figures.EXPECTED + 7):
+        connection.epoch = epoch
+        made.expect(connection, epoch)
+    assert len(made._died) == figures.EXPECTED and (0, 6) not in made._died
+
+
+def test_the_first_repeated_answer_ends_a_recovery(world: World) -> None:
+    """Ticks of the client, turned into time by its first instruction: known in both clocks."""
+    made, instance = world.system.figures, world.tender("files").instance
+    world.kill("driver")
+    died = world.record().time_ns
+    world.revive("driver")
+
+    first, start = died - 10_000_000, 5_000
+    instance.stats.memory.map[56:64] = first.to_bytes(8, "little")
+
+    def replay(number: int, channel_index: int, epoch: int, tsc: int) -> None:
+        entry = abi.ReplayEntry(channel_index, epoch, tsc)
+        at = abi.TELEMETRY_REPLAYS + number % abi.TELEMETRY_REPLAY_SLOTS * abi.ReplayEntry.SIZE
+        instance.telemetry.map[at : at + abi.ReplayEntry.SIZE] = entry.pack()
+        said = abi.Telemetry(start_tsc=start, replay_count=number + 1)
+        instance.telemetry.map[: abi.Telemetry.SIZE] = said.pack()
+
+    made.tsc_khz = 1_000_000  # a tick is a nanosecond
+    replay(0, 99, 2, 0)  # a channel it does not have
+    replay(1, 0, 1, 0)  # an epoch nobody died before
+    replay(2, 0, 2, start + 10_000_000 + 1_500_000)
+    world.system.figures.harvest(world.live("files"), instance)
+    assert list(made.recovery_ms) == [1.5]
+    world.system.figures.harvest(world.live("files"), instance)
+    assert len(made.recovery_ms) == 1, "each is counted once"
+    assert made.as_json()["recovery_ms"]["n"] == 1
+    assert made.as_json()["ready_ms"]["n"] == 1
