@@ -63,6 +63,7 @@ class Connection:
         """Make the next epoch's memory now, off the recovery path."""
         if self._next[0] is self.rings:
             self._next = self._make()
+            if self._next[1]: os.posix_fallocate(self._next[1].fd,0,self._next[1].size)
 
     def renew(self) -> list[MemoryObject]:
         """Begin a new epoch with fresh memory; returns the old objects, to be closed when convenient."""

@@ -90,7 +90,8 @@ class ControlSocket:
             return
         now = time.monotonic()
         if len(self._clients) >= CLIENTS_MAX:
-            for each in [c for c in self._clients if c.answer and now - c.since > STALLED_S]:
+            waiting = [each for each in self._clients if each.answer or b"\n" in each.lines]
+            for each in [each for each in waiting if now - each.since > STALLED_S]:
                 self._drop(each)
         if len(self._clients) >= CLIENTS_MAX:
             sock.close()
@@ -116,6 +117,7 @@ class ControlSocket:
         if not data or (b"\n" not in client.lines and len(client.lines) > LINE_MAX):
             self._drop(client)
         elif b"\n" in client.lines:
+            client.since = time.monotonic()
             loop = self._system.loop
             loop.remove_reader(client.sock.fileno())
             loop.add_reader(client.sock.fileno(), lambda: self._write(client), select.EPOLLOUT)

@@ -65,8 +65,10 @@ def dispatch(call: Call) -> None:
 
 
 def _ready(call: Call) -> None:
-    if not call.instance.ready_ns:
-        call.system.component_ready(call.component, call.instance)
+    if call.instance.ready_ns:  # it does not wait for the answer, so that it could send any number of these
+        call.bad("ready, for the second time")
+        return
+    call.system.component_ready(call.component, call.instance)
     call.instance.result(0)
 
 

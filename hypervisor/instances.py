@@ -114,10 +114,11 @@ class Instance:
         self.replays_seen = 0
         self.doomed = False  # to be killed as soon as its pid is known
         self.calling = False  # a hypercall waits for its answer
-        self.last_ping_ns = 0
+        self.pinged = False  # a PING has not been answered
         self.last_pong_ns = time.monotonic_ns()
         self.holds: list[Callable[[], None]] = []  # to be called once it cannot touch anything any more
         self._sequence = 0
+        self._acknowledged = 0
         self._waiting: dict[int, Callable[[], None]] = {}
 
     def move(self, state: Lifecycle) -> None:
@@ -163,11 +164,15 @@ class Instance:
             self._waiting[self._sequence] = done
         self.send(wire.Kind.APPLY, (len(steps),), steps, self._sequence)
 
-    def acknowledged(self, sequence: int) -> None:
-        """An ACK of success came; unknown sequence numbers are ignored."""
-        done = self._waiting.pop(sequence, None)
-        if done is not None:
-            done()
+    def acknowledged(self, sequence: int) -> bool:
+        """An ACK of success came; False if it was not due: a tender answers each APPLY once, in order."""
+        due = self._acknowledged != self._sequence and sequence == self._acknowledged + 1 & 0xFFFFFFFF
+        if due:
+            self._acknowledged = sequence
+            done = self._waiting.pop(sequence, None)
+            if done is not None:
+                done()
+        return due
 
     def result(self, rax: int, rdx: int = 0, steps: Sequence[Step] = (), data: bytes = b"") -> None:
         """Answer the hypercall the vCPU is waiting in; `data` goes into the guest's memory."""

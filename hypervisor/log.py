@@ -16,7 +16,7 @@ def printable(text: str) -> str:
     """`text` with everything escaped that is not printable, so that no guest writes to a terminal."""
     if text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
 
 
 class Record(NamedTuple):

@@ -47,7 +47,6 @@ class Component:
     restart: RestartPolicy
     heartbeat_ms: int  # 0: not watched for progress
     states: tuple[StateRegion, ...] = ()
-    cpu_percent: int = 0  # 0: no quota
     is_program: bool = False  # ends by `exit`; never restarted
 
 
@@ -69,6 +68,23 @@ class GrantObjects:
 
 
 @dataclass(frozen=True)
+class Protocol:
+    """What an interface speaks: the names and numbers of its operations."""
+
+    name: str
+    number: int
+    version: int
+    operations: dict[str, int]
+
+    def __str__(self) -> str:
+        return f"{self.name}@{self.version}"
+
+    def names(self, mask: int) -> list[str]:
+        """The operations of a mask, by name."""
+        return [name for name, number in self.operations.items() if mask >> number & 1]
+
+
+@dataclass(frozen=True)
 class Channel:
     """One client-server connection. Interface names are the ends' own names for it."""
 
@@ -77,9 +93,7 @@ class Channel:
     client_interface: str
     server: str
     server_interface: str
-    protocol: str
-    protocol_number: int
-    protocol_version: int
+    protocol: Protocol
     slots: int  # power of two
     slot_data: int  # bytes of data area per slot
     operations: int  # bit n: operation n allowed, agreed by both sides

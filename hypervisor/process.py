@@ -242,19 +242,21 @@ class Hypervisor:
             return
         component = self.components[instance.component.name]
         instance.last_pong_ns = time.monotonic_ns()
-        if message.kind == wire.Kind.ACK and message.args[0]:
-            why = f"its tender could not do step {message.args[1]}: error {message.args[0]}"
-            self._ended(instance, abi.FAULT_INTERNAL, why)
-        elif message.kind == wire.Kind.ACK:
-            instance.acknowledged(message.sequence)
-        elif message.kind == wire.Kind.HYPERCALL and instance is component.running:
-            if instance.calling:
-                self._ended(instance, abi.FAULT_INTERNAL, "its tender made two hypercalls at once")
-                return
+        kind = message.kind
+        if kind == wire.Kind.HYPERCALL and instance is component.running and not instance.calling:
             instance.calling = True
             hypercalls.dispatch(hypercalls.Call(self, component, instance, message))
-        elif message.kind == wire.Kind.FAULT:
+        elif kind == wire.Kind.ACK and message.args[0]:
+            why = f"its tender could not do step {message.args[1]}: error {message.args[0]}"
+            self._ended(instance, abi.FAULT_INTERNAL, why)
+        elif kind == wire.Kind.ACK and instance.acknowledged(message.sequence):
+            pass
+        elif kind == wire.Kind.PONG and instance.pinged:
+            instance.pinged = False
+        elif kind == wire.Kind.FAULT:
             self._on_fault(component, instance, message)
+        else:  # so that nobody can keep the event loop busy with records that mean nothing
+            self._ended(instance, abi.FAULT_INTERNAL, f"its tender sent a record ({kind}) that was not due")
 
     def _on_fault(self, component: LiveComponent, instance: Instance, message: wire.Message) -> None:
         if instance is not component.running:
@@ -284,7 +286,8 @@ class Hypervisor:
 
     def bury(self, component: LiveComponent, instance: Instance, record: FaultRecord) -> None:
         """End `instance` and keep its evidence."""
-        level = abi.LOG_LEVEL_INFO if record.kind == abi.FAULT_KILLED else abi.LOG_LEVEL_WARNING
+        wanted = record.kind in (abi.FAULT_KILLED, abi.FAULT_REPLACED)
+        level = abi.LOG_LEVEL_INFO if wanted else abi.LOG_LEVEL_WARNING
         self.log.add(component.name, instance.epoch, f"died: {record.describe()}", level)
         self._lay_down(component, instance)
         self.evidence.keep(record, instance.ram)
@@ -368,6 +371,8 @@ class Hypervisor:
             return
         if end.role == abi.ROLE_SERVER:
             self.figures.expect(connection, died_ns)
+        elif self._replace_driver(connection):
+            return
         peer = self.peer_of(end)
         if peer is None:
             if self.supervision and self.supervision.connection is connection:
@@ -395,10 +400,7 @@ class Hypervisor:
         ends = self._ends_of(connection)
         if connection.gone or connection.epoch != epoch or not all(live.running for live, _ in ends):
             return
-        server = self.components.get(connection.policy.server)
-        if connection.pool and server and server.device:
-            message = "a connection whose pool its device uses was closed"
-            self.fail(server, FaultRecord(server.name, server.epoch, abi.FAULT_PROTOCOL, message=message))
+        if self._replace_driver(connection):
             return
         self.quarantine(connection.renew())
         for live, end in ends:
@@ -406,6 +408,19 @@ class Hypervisor:
             connection.signal(end.role)
         if self.supervision and self.supervision.connection is connection:
             self.supervision.reopen()
+
+    def _replace_driver(self, connection: Connection) -> bool:
+        """Where a connection's pool is to be exchanged: its server, if it has a device that reaches the pool.
+
+        Only a device that has been drained and set up anew surely leaves the old pool alone and reaches the
+        new one, and a driver has to begin anew with it. So it is replaced, through no fault of its own.
+        """
+        server = self.components.get(connection.policy.server)
+        if not connection.pool or not server or not server.device or not server.running:
+            return False
+        message = "the pool its device uses is exchanged"
+        self.fail(server, FaultRecord(server.name, server.epoch, abi.FAULT_REPLACED, message=message))
+        return True
 
     def _ends_of(self, connection: Connection) -> list[tuple[LiveComponent, End]]:
         return [

@@ -48,20 +48,22 @@ class Recovery:
         instance = self._dead
         assert instance is not None
         instance.kill()
+        is_supervisor = component.name == system.policy.trust.supervisor
+        needless = is_supervisor or component.policy.is_program or self.record.kind == abi.FAULT_REPLACED
+        asked = system.supervision and not needless
+        if asked and system.supervision:  # first of all: the rest is done while it decides
+            system.supervision.fault(component.policy, self.record, self._decided)
         if component.device:
             self._leaving = system.leave_device(component)
             component.device.stop(self._device_stopped)
         self._tell_peers(abi.CHANNEL_STATE_DEAD)
         system.bury(component, instance, self.record)
-        supervisor = system.supervision
-        if component.policy.is_program:
-            self._decided(supervision.GIVE_UP)
-        elif component.name == system.policy.trust.supervisor:
+        if is_supervisor:
             self._decided(self._own_backoff(instance))  # the hypervisor alone brings it back
-        elif supervisor is None:
+        elif self.record.kind == abi.FAULT_REPLACED:
+            self._decided(0)  # by the hypervisor, for a reason of its own
+        elif not asked:
             self._decided(supervision.GIVE_UP)
-        else:
-            supervisor.fault(component.policy, self.record, self._decided)
 
     def _tell_peers(self, state: int) -> None:
         """Deadlines of requests to this component stand still from here on."""

@@ -62,8 +62,8 @@ class Watch:
         cpu_ns = instance.cpu_ns()
         if component.cpu_at_progress_ns < 0:
             component.cpu_at_progress_ns = cpu_ns
-        if instance.last_pong_ns >= instance.last_ping_ns:  # one at a time
-            instance.last_ping_ns = now
+        if not instance.pinged:  # one at a time
+            instance.pinged = True
             instance.send(wire.Kind.PING, ())
         if cpu_ns - component.cpu_at_progress_ns >= heartbeat_ns:
             self._judge(component, abi.FAULT_HUNG, f"{waiting} requests wait, no progress, busy")

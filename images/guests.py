@@ -89,8 +89,11 @@ def build(
     rustc: str | None = None,
     output: Path = OUTPUT,
     report: Callable[[str], None] = print,
+    cfgs: Sequence[str] = (),
 ) -> list[Path]:
     """Builds the named guests (all if none is named) where out of date, and returns their paths.
+
+    `cfgs` are conditions set with `--cfg`: builds with different ones belong into different folders.
 
     GuestError for an unknown name, CompilerError with the compiler's own messages. Safe to run concurrently.
     """
@@ -102,8 +105,9 @@ def build(
     compiler = find(rustc)
     with _locked(output):
         builder = _Builder(compiler, report)
-        rlibs = builder.libraries(output / "lib", CODE_FLAGS)
-        flags = (*CODE_FLAGS, "--crate-type", "bin", *compiler.link_flags(REPOSITORY / LINK_SCRIPT))
+        code_flags = (*CODE_FLAGS, *(f"--cfg={cfg}" for cfg in cfgs))
+        rlibs = builder.libraries(output / "lib", code_flags)
+        flags = (*code_flags, "--crate-type", "bin", *compiler.link_flags(REPOSITORY / LINK_SCRIPT))
         crates = [
             Crate(name, known[name], flags, rlibs, output / f"{name}.elf", (LINK_SCRIPT,))
             for name in names or sorted(known)
@@ -241,6 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help="programs to build (default: all)")
     parser.add_argument("--rustc", metavar="PATH", help="the compiler (default: $RUSTC, then rustc on PATH)")
     parser.add_argument("--output", type=Path, default=OUTPUT, metavar="DIR", help="default: build/guests")
+    parser.add_argument("--cfg", action="append", default=[], metavar="NAME", help="set a condition")
     parser.add_argument("--host-tests", action="store_true", help="compile and run the tests that need no VM")
     parser.add_argument("--list", action="store_true", help="print the programs and their source files")
     options = parser.parse_args(arguments)
@@ -251,7 +256,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif options.host_tests:
             run_host_tests(options.names, options.rustc, options.output.resolve())
         else:
-            build(options.names, options.rustc, options.output.resolve())
+            build(options.names, options.rustc, options.output.resolve(), cfgs=options.cfg)
     except (GuestError, CompilerError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -51,7 +51,7 @@ class Compiler(NamedTuple):
         if self.version < STABLE_ALLOC:
             flags += ["--cfg", "old_alloc"]
         if self.version >= (1, 80):
-            flags += ["--check-cfg", "cfg(old_alloc)", "--check-cfg", "cfg(host_test, test)"]
+            flags += ["--check-cfg", "cfg(old_alloc, kill_points)", "--check-cfg", "cfg(host_test, test)"]
         return flags
 
     def link_flags(self, script: Path) -> list[str]:

@@ -1,6 +1,6 @@
-"""A TOML file of ours: every key knows its line, and a key nobody asked for is an error.
+"""A TOML file of ours: a key nobody asked for is an error. `vmm.diagnosis` tells people the line of one.
 
-Exceptions (each message is `file:line: key: what is wrong; what to do`):
+Exceptions:
 
     ConfigurationError            .status is the exit status of a command that meets it (125)
     ├── ManifestError             in a component's manifest
@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 FILE_MAX = 1 << 20  # bytes; configuration is read by trusted code, so it is bounded
-Entry = TypeVar("Entry")
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
-_KEY = r"(?:[A-Za-z0-9_-]+|\"[^\"\n]*\"|'[^'\n]*')"
-_LINE = rf"\s*(\[)?\s*({_KEY}(?:\s*\.\s*{_KEY})*)\s*(\]|=)"  # compiled at the first error only
-_TOKEN = r'"""|\'\'\'|"(?:[^"\\]|\\.)*"|\'[^\']*\'|#.*|[\[\]{}]'
+Entry = TypeVar("Entry")
+Place = tuple[str, Sequence[str]]  # a file, and the path of a key in it
+
 _SIZE = re.compile(r"([1-9][0-9]*) (B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _KINDS = {
@@ -38,13 +37,17 @@ _KINDS = {
 
 
 class ConfigurationError(Exception):
-    """A file that says something that cannot be meant."""
+    """A file that says something that cannot be meant, at `key`.
+
+    Each {} in `remedy` stands for one of `places`. `vars()` of it is all that `vmm.diagnosis` needs.
+    """
 
     status = 125
 
-    def __init__(self, file: Path, line: int, key: str, problem: str, remedy: str) -> None:
-        place = f"{file}:{line}" if line else f"{file}"
-        super().__init__(f"{place}: {key + ': ' if key else ''}{problem}; {remedy}")
+    def __init__(self, file: Path, key: Sequence[str], problem: str, remedy: str, *places: Place) -> None:
+        self.file, self.key, self.problem = str(file), list(key), problem
+        self.remedy, self.places = remedy, places
+        super().__init__(f"{file}: {dotted(key)}: {problem}")
 
 
 class ManifestError(ConfigurationError):
@@ -65,51 +68,6 @@ class ProgramNotFoundError(SystemFileError):
     status = 127
 
 
-def key_lines(text: str) -> dict[tuple[str, ...], int]:
-    """The line of every table header and key of `text`, a valid TOML file, by its path.
-
-    A scan, not a parser: keys inside inline tables and arrays have no entry (`Document.line` falls back
-    to the key that holds them), and escapes in quoted keys are not decoded.
-    """
-    lines: dict[tuple[str, ...], int] = {}
-    table: tuple[str, ...] = ()
-    depth, quote = 0, ""
-    for number, line in enumerate(text.split("\n"), 1):
-        start = 0
-        if not depth and not quote and (match := re.match(_LINE, line)):
-            names = tuple(part.strip("\"'") for part in re.findall(_KEY, match[2]))
-            if match[1]:
-                table = names
-                for length in range(1, len(table) + 1):  # a table above may have no header of its own
-                    lines.setdefault(table[:length], number)
-                continue
-            lines.setdefault(table + names, number)
-            start = match.end()
-        depth, quote = _follow(line, start, depth, quote)
-    return lines
-
-
-def _follow(line: str, position: int, depth: int, quote: str) -> tuple[int, str]:
-    """Bracket depth and open multi-line quote at the end of `line`, of which `position` is passed already."""
-    while True:
-        if quote:
-            end = line.find(quote, position)
-            if end < 0:
-                return depth, quote
-            position, quote = end + 3, ""
-        match = re.compile(_TOKEN).search(line, position)
-        if not match:
-            return depth, quote
-        position = match.end()
-        token = match[0]
-        if token in ('"""', "'''"):
-            quote = token
-        elif token in "[{":
-            depth += 1
-        elif token in "]}":
-            depth -= 1
-
-
 def dotted(path: Sequence[str]) -> str:
     """`path` as one would write it in TOML."""
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
@@ -120,69 +78,46 @@ def suggestion(name: str, known: Iterable[str], what: str) -> str:
     from difflib import get_close_matches  # only needed once something is wrong
 
     names = sorted(known)
-    close = get_close_matches(name, names, 1)
-    if close:
-        return f'did you mean "{close[0]}"?'
+    for close in get_close_matches(name, names, 1):
+        return f'did you mean "{close}"?'
     return f"known {what}: {', '.join(names)}" if names else f"there are no {what}"
 
 
 class Document:
-    """One TOML file; `table` is its top. `error` is the class of everything wrong in it."""
+    """One TOML file; `table` is its top. `kind` is the class of everything wrong in it."""
 
-    def __init__(self, file: Path, error: type[ConfigurationError]) -> None:
-        self.file = file
-        self._error = error
+    def __init__(self, file: Path, kind: type[ConfigurationError]) -> None:
+        self.file, self.kind = file, kind
         try:
             with file.open("rb") as stream:
                 data = stream.read(FILE_MAX + 1)
             if len(data) > FILE_MAX:
-                raise error(file, 0, "", "larger than 1 MiB", "this is not a file of ours")
-            self._text = data.decode()
-            values = tomllib.loads(self._text)
+                raise self.error((), "larger than 1 MiB", "this is not a file of ours")
+            self.table = Table(self, (), tomllib.loads(data.decode()))
         except OSError as problem:
-            raise error(file, 0, "", f"{problem.strerror}", "check the path") from None
+            raise self.error((), f"{problem.strerror}", "check the path") from None
         except UnicodeDecodeError:
-            raise error(file, 0, "", "not UTF-8 text", "save it as UTF-8") from None
+            raise self.error((), "not UTF-8 text", "save it as UTF-8") from None
         except tomllib.TOMLDecodeError as problem:
-            raise self._syntax(str(problem)) from None
-        self._lines: dict[tuple[str, ...], int] | None = None
-        self.table = Table(self, (), values)
-
-    def _syntax(self, message: str) -> ConfigurationError:
-        what, _, where = message.partition(" (at ")
-        found = re.match(r"line ([0-9]+)", where)
-        line = int(found[1]) if found else self._text.count("\n") + 1
-        if what.startswith(("Cannot overwrite", "Cannot declare")):
-            return self._error(self.file, line, "", "this key is given twice", "remove one of the two")
-        return self._error(self.file, line, "", f"TOML syntax: {what}", "correct this line")
+            raise self.error((), f"TOML syntax: {problem}", "correct this line") from None
 
     def relative(self, path: str) -> Path:
         """`path`, as written in this file, for this process."""
         return Path(os.path.normpath(self.file.parent / path))
 
-    def line(self, path: Sequence[str]) -> int:
-        """The line of the key, or of the nearest key above it that has one; 0 where there is none."""
-        if self._lines is None:
-            self._lines = key_lines(self._text)
-        known = tuple(path)
-        while known and known not in self._lines:
-            known = known[:-1]
-        return self._lines.get(known, 0)
-
-    def error(self, path: Sequence[str], problem: str, remedy: str) -> ConfigurationError:
-        """An error at the key `path`."""
-        return self._error(self.file, self.line(path), dotted(path), problem, remedy)
+    def error(self, key: Sequence[str], problem: str, remedy: str, *places: Place) -> ConfigurationError:
+        """An error at the path `key`."""
+        return self.kind(self.file, key, problem, remedy, *places)
 
 
 class Table:
     """A table being read: each method takes one key, `end` complains about those that nobody took.
 
-    A `default` of None means that the key must be there. All raise the document's error class.
+    A `default` of None means that the key must be there. All raise the document's kind of error.
     """
 
     def __init__(self, document: Document, path: tuple[str, ...], values: dict[str, Any]) -> None:
-        self.document = document
-        self.path = path
+        self.document, self.path = document, path
         self._values = values
         self._asked: set[str] = set()
 
@@ -193,6 +128,10 @@ class Table:
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
+    def __iter__(self) -> Iterator[str]:
+        """Every key, for tables whose keys are the user's choice."""
+        return iter(self._values)
+
     def end(self) -> None:
         """Every key has been taken, or there is an unknown one."""
         for key in self._values:
@@ -201,15 +140,16 @@ class Table:
 
     def _take(self, key: str, kind: type, default: object, example: str = "") -> Any:
         self._asked.add(key)
+        name, usual = _KINDS[kind]
+        example = f"{key} = {example or usual}"
         if key not in self._values:
             if default is None:
-                raise self._missing(key, f'"{key}" is missing', f"add {key} = {example or _KINDS[kind][1]}")
+                raise self._missing(key, f'"{key}" is missing', f"add {example}")
             return default
         value = self._values[key]
         if type(value) is not kind:
-            name = _KINDS.get(type(value), ("a date or time", ""))[0]
-            wanted, usual = _KINDS[kind]
-            raise self.error(key, f"{name} where {wanted} is needed", f"write {key} = {example or usual}")
+            found, _ = _KINDS.get(type(value), ("a date or time", ""))
+            raise self.error(key, f"{found} where {name} is needed", f"write {example}")
         return value
 
     def _missing(self, key: str, problem: str, remedy: str) -> ConfigurationError:
@@ -231,7 +171,7 @@ class Table:
     def number(self, key: str, minimum: int, maximum: int, default: int | None = None) -> int:
         """A whole number within the bounds."""
         value = cast(int, self._take(key, int, default))
-        if key in self._values and not minimum <= value <= maximum:
+        if key in self and not minimum <= value <= maximum:
             remedy = f"use {minimum} to {maximum}" if minimum < maximum else f"only {minimum} is possible"
             raise self.error(key, f"{value} is out of range", remedy)
         return value
@@ -259,21 +199,28 @@ class Table:
     def choice(self, key: str, options: Sequence[str], default: str | None = None) -> str:
         """One of `options`."""
         value = self.text(key, default)
-        if key in self._values and value not in options:
+        if value not in options:
             raise self.error(key, f'no such choice "{value}"', f"use one of {', '.join(options)}")
         return value
 
-    def names(self, key: str, known: Iterable[str], what: str, required: bool = True) -> list[str]:
+    def strings(self, key: str, default: Sequence[str] | None = ()) -> Sequence[str]:
+        """A list of strings."""
+        value = cast(Sequence[str], self._take(key, list, default))
+        for position, entry in enumerate(value, 1):
+            if not isinstance(entry, str):
+                raise self.error(key, f"entry {position} is not a string", "put each one in quotes")
+        return value
+
+    def names(
+        self, key: str, known: Iterable[str], what: str, default: Sequence[str] | None = None
+    ) -> Sequence[str]:
         """A list of names, each out of `known` and given once; `what` they are, in the plural."""
-        if required:
-            self._take(key, list, None)
-        value = self.strings(key) or []
-        for name in value:
+        value = self.strings(key, default)
+        for position, name in enumerate(value):
             if name not in known:
                 raise self.error(key, f'no such name "{name}"', suggestion(name, known, what))
-        if len(set(value)) != len(value):
-            twice = next(name for name in value if value.count(name) > 1)
-            raise self.error(key, f'"{twice}" is given twice', "remove one of the two")
+            if name in value[:position]:
+                raise self.error(key, f'"{name}" is given twice', "remove one of the two")
         return value
 
     def numbers(self, key: str, minimum: int, maximum: int) -> tuple[int, ...]:
@@ -287,19 +234,14 @@ class Table:
 
     def table(self, key: str, required: bool = False) -> Table:
         """The table `key`; an absent one is empty unless `required`."""
-        self._asked.add(key)
-        if key not in self._values and required:
+        if required and key not in self:
             raise self._missing(key, f"[{dotted((*self.path, key))}] is missing", "add this table")
         return Table(self.document, (*self.path, key), self._take(key, dict, {}))
 
     def entries(self, key: str, longest: int) -> dict[str, Table]:
         """The tables of table `key`, by name: well-formed, at most `longest` bytes."""
         inner = self.table(key)
-        found = {}
-        for name in inner._values:
-            check_name(inner, name, name, longest)
-            found[name] = inner.table(name)
-        return found
+        return {check_name(inner, name, name, longest): inner.table(name) for name in inner}
 
     def each(self, key: str, longest: int, read: Callable[[Table], Entry]) -> dict[str, Entry]:
         """What `read` makes of each table of table `key`, by name; it takes all their keys."""
@@ -309,39 +251,18 @@ class Table:
             table.end()
         return found
 
-    def __iter__(self) -> Iterator[str]:
-        """Every key, for tables whose keys are the user's choice."""
-        return iter(self._values)
 
-    def is_table(self, key: str) -> bool:
-        """Whether `key` holds a table."""
-        return isinstance(self._values.get(key), dict)
-
-    def strings(self, key: str) -> list[str] | None:
-        """A list of strings, or None where the key is absent."""
-        value = cast(list[str], self._take(key, list, []))
-        for position, entry in enumerate(value):
-            if not isinstance(entry, str):
-                raise self.error(key, f"entry {position + 1} is not a string", "put each one in quotes")
-        return value if key in self else None
-
-    def path_to(self, key: str) -> Path:
-        """A path, relative to the document's folder."""
-        return self.document.relative(self.text(key))
-
-
-def check_name(table: Table, key: str, name: str, longest: int) -> None:
+def check_name(table: Table, key: str, name: str, longest: int) -> str:
     """A name of a component, interface, device or region: lower case, at most `longest` bytes."""
     if not NAME.fullmatch(name):
         remedy = "use lower-case letters, digits and _, a letter first"
         raise table.error(key, f'"{name}" is not a name', remedy)
     if len(name) > longest:
         raise table.error(key, f'the name "{name}" is too long', f"use at most {longest} characters")
+    return name
 
 
 def size_text(size: int) -> str:
     """`size` in the largest unit that divides it: "32 MiB"."""
-    for unit in ("GiB", "MiB", "KiB"):
-        if size and size % _UNITS[unit] == 0:
-            return f"{size // _UNITS[unit]} {unit}"
-    return f"{size} B"
+    unit = next(unit for unit in reversed(_UNITS) if size % _UNITS[unit] == 0)
+    return f"{size // _UNITS[unit]} {unit}"

@@ -30,6 +30,7 @@ from vmm.tender import loader, zygote
 from vmm.vhost_user import Backend, VhostUserError
 
 NEGOTIATE_S = 2.0
+SLICE_NS, BRIEF_SLICE_NS = 400_000, 200_000  # a program's is the host's default, some milliseconds
 VHOST_USER = "vhost-user:"
 
 
@@ -162,6 +163,8 @@ class ProcessLauncher:
 
     def __init__(self, policy: Policy, zygote_: Zygote, disk: str | None) -> None:
         self._zygote = zygote_
+        self._supervisor = policy.trust.supervisor
+        self._drivers = [device.component for device in policy.devices]
         self._disk = disk
         choices = probe.choose()
         self.tsc_khz, self.cpus, self.spin_ns = choices.tsc_khz, choices.cpus, choices.spin_ns
@@ -208,7 +211,7 @@ class ProcessLauncher:
                 "heap_base": template.heap_base,
                 "heap_size": template.heap_size,
                 "allow": sorted(component.hypercalls),
-                "limits": {},
+                "slice_ns": self._slice_ns(component),
             }
         ).encode()
         fds = [
@@ -221,6 +224,11 @@ class ProcessLauncher:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError), self._lock:
             wire.send(self._zygote.sock, wire.Kind.SPAWN_TENDER, instance.number, body=body, fds=fds)
 
+    def _slice_ns(self, component: Component) -> int:
+        """Who works more briefly is let in sooner: the supervisor and drivers, then servers, then programs."""
+        brief = {self._supervisor, *self._drivers}
+        return 0 if component.is_program else BRIEF_SLICE_NS if component.name in brief else SLICE_NS
+
     def _on_zygote(self) -> None:
         assert self._system is not None
         try:
@@ -231,8 +239,11 @@ class ProcessLauncher:
             self._restart_zygote(self._system)
         elif message.kind == wire.Kind.SPAWNED and message.sequence in self._unanswered:
             del self._unanswered[message.sequence]
-            self._system.tender_spawned(message.sequence, message.args[0], message.fds[0])
-        elif message.kind == wire.Kind.SPAWNED and message.sequence in self._devices:
+            if message.fds:
+                self._system.tender_spawned(message.sequence, message.args[0], message.fds[0])
+            else:
+                self._system.tender_failed(message.sequence, message.body.decode("utf-8", "replace"))
+        elif message.kind == wire.Kind.SPAWNED and message.sequence in self._devices and message.fds:
             self._devices.pop(message.sequence)(message.fds[0])
         else:
             message.close()

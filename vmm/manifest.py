@@ -7,10 +7,12 @@ how components fit together is the business of `vmm.system`. Raises the errors o
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from hypervisor.abi import generated as abi
-from hypervisor.policy import Component, Device, GrantObjects, Pool, RestartPolicy, StateRegion
+from hypervisor.policy import (
+    Channel, Component, Device, GrantObjects, Pool, Protocol, RestartPolicy, StateRegion,
+)  # fmt: skip
 from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name, suggestion
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
@@ -27,22 +29,6 @@ _OFFERS = ("r", "w", "rw", "c", "rc", "wc", "rwc")
 _ON_RESTART = {name: number for number, name in abi.ON_RESTART_NAMES.items()}
 
 
-class Protocol(NamedTuple):
-    """A protocol as manifests need it: the names and numbers of its operations."""
-
-    name: str
-    number: int
-    version: int
-    operations: dict[str, int]
-
-    def __str__(self) -> str:
-        return f"{self.name}@{self.version}"
-
-    def names(self, mask: int) -> list[str]:
-        """The operations of a mask, by name."""
-        return [name for name, number in self.operations.items() if mask >> number & 1]
-
-
 class Serves(NamedTuple):
     """An interface this component serves. Of `operations`, bit n is operation n."""
 
@@ -53,30 +39,17 @@ class Serves(NamedTuple):
     slot_data: int
 
 
-class Uses(NamedTuple):
-    """An interface this component needs."""
-
-    protocol: Protocol
-    operations: int
-    deadline_ms: int = 0
-    on_restart: int = abi.ON_RESTART_REPLAY
-    parameter: bytes = b""
-    pool: Pool | None = None
-    grants: GrantObjects | None = None
-    dma: Literal["none", "pool", "per_request"] = "none"
-
-
 class Manifest(NamedTuple):
-    """One component's manifest. `document` finds lines for errors met later.
+    """One component's manifest. `document` is there for errors met later.
 
-    `component` and `devices` are complete but for what a system decides: index, folder of the image; the
-    device's name, its component, and whether it is read-only.
+    `component`, `uses` and `devices` are complete but for what a system decides: index, folder of the image;
+    the channel's index, client and server with its slots; the device's name, and whether it is read-only.
     """
 
     document: Document
     component: Component
     serves: dict[str, Serves]
-    uses: dict[str, Uses]
+    uses: dict[str, Channel]
     devices: dict[str, Device]
 
 
@@ -109,14 +82,14 @@ def read(file: Path, protocols: dict[str, Protocol]) -> Manifest:
 
 def _component(top: Table) -> Component:
     table, vm = top.table("component", required=True), top.table("vm", required=True)
-    hypercalls, quotas, restart = top.table("hypercalls"), top.table("quotas"), top.table("restart")
+    hypercalls, restart = top.table("hypercalls"), top.table("restart")
     check_name(table, "name", table.text("name"), COMPONENT_NAME_MAX)
     if "/" in table.text("image"):
         problem = f'"{table.text("image")}" is not the plain name of a file'
         raise table.error("image", problem, "name the file, not its folder")
     memory_kind: Any = vm.choice("memory_kind", ("shared", "private"), "shared")
     vm.number("vcpus", 1, 1, default=1)
-    allowed = hypercalls.names("allow", abi.HYPERCALL_NUMBERS, "hypercalls", required=False)
+    allowed = hypercalls.names("allow", abi.HYPERCALL_NUMBERS, "hypercalls", default=())
     component = Component(
         name=table.text("name"), index=-1, image=table.text("image"),
         version=table.text("version"), vendor=table.text("vendor"),
@@ -125,11 +98,10 @@ def _component(top: Table) -> Component:
         restart=_restart(restart),
         heartbeat_ms=restart.number("heartbeat_ms", 0, MS_MAX, default=0),
         states=tuple(top.each("state", INTERFACE_NAME_MAX, _state).values()),
-        cpu_percent=quotas.number("cpu_percent", 1, 100, default=0),
     )  # fmt: skip
     if component.memory < MEMORY_MIN:
         raise vm.error("memory", f"{vm.text('memory')} is too little", "use at least 4 MiB")
-    for each in (table, vm, hypercalls, quotas, restart):
+    for each in (table, vm, hypercalls, restart):
         each.end()
     return component
 
@@ -175,15 +147,15 @@ def _serves(table: Table, protocols: dict[str, Protocol]) -> Serves:
     return Serves(protocol, operations, clients, slots, slot_data)
 
 
-def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Uses]:
+def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Channel]:
     """All interfaces used, each with the memory lent to its server."""
     pools = top.each("pool", INTERFACE_NAME_MAX, _pool)
     grants = top.each("grants", INTERFACE_NAME_MAX, _grants)
 
-    def read_one(table: Table) -> Uses:
+    def read_one(table: Table) -> Channel:
         name = table.path[-1]
         protocol, operations = _protocol(table, protocols)
-        pool, objects = pools.pop(name, None), grants.pop(name, None)
+        pool, objects = pools.get(name), grants.get(name)
         dma: Any = table.choice("dma", ("none", "pool", "per_request"), "pool" if pool else "none")
         if dma == "pool" and not pool:
             raise table.error("dma", '"pool" without a pool', f"add [pool.{name}]")
@@ -192,13 +164,16 @@ def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Uses]:
         deadline_ms = table.number("deadline_ms", 1, MS_MAX, default=0)
         on_restart = _ON_RESTART[table.choice("on_restart", tuple(_ON_RESTART), "replay")]
         root = _root(table) if protocol.name == "fs" else b""
-        return Uses(protocol, operations, deadline_ms, on_restart, root, pool, objects, dma)
+        return Channel(
+            -1, "", name, "", "", protocol, 0, 0, operations, deadline_ms, on_restart, root, pool, objects, dma
+        )
 
     uses = top.each("uses", INTERFACE_NAME_MAX, read_one)
-    for kind, names in (("pool", pools), ("grants", grants)):
-        for name in names:
-            remedy = suggestion(name, uses, "used interfaces")
-            raise top.document.error((kind, name), f'no interface "{name}" is used', remedy)
+    for kind in ("pool", "grants"):
+        for name in top.table(kind):
+            if name not in uses:
+                remedy = suggestion(name, uses, "used interfaces")
+                raise top.document.error((kind, name), f'no interface "{name}" is used', remedy)
     return uses
 
 

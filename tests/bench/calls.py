@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 from tests.bench import systems
+from tests.bench.budget import Budget
 from tests.bench.figures import Figure, NotMeasured, Target, figure, percentile, summarised
 from tests.bench.host import COMMAND_S, opponent
 from tests.bench.plan import Plan
@@ -36,17 +37,20 @@ MODES = {
 DEPTH = 64
 
 
-def measure(plan: Plan, progress: Progress) -> dict[str, Figure]:
+def measure(plan: Plan, budget: Budget, progress: Progress) -> dict[str, Figure]:
     """All figures of this group. The kinds of calls take turns, so that a disturbance hits all of them."""
     said: dict[str, list[dict[str, Any]]] = {key: [] for key in [*MODES, "plain", "pipelined_calls_per_s"]}
     pairs: list[tuple[list[float], float]] = []
     rates: dict[str, list[float]] = {"pipelined": [], "batched": []}
     for number in range(plan.call_runs):
+        if number and budget.spent:
+            break
         progress(f"calls, run {number + 1} of {plan.call_runs}")
         for key, (mode, file) in MODES.items():
-            said[key].append(_call(file, mode, plan.calls if mode == "spin" else plan.paused_calls))
-        said["plain"].append(_call("calls_plain.toml", "plain", plan.calls))
-        said["pipelined_calls_per_s"].append(_call("calls.toml", "pipelined", plan.pipelined_calls, DEPTH))
+            said[key].append(_call(plan, file, mode, plan.calls if mode == "spin" else plan.paused_calls))
+        said["plain"].append(_call(plan, "calls_plain.toml", "plain", plan.calls))
+        piped = _call(plan, "calls.toml", "pipelined", plan.pipelined_calls, DEPTH)
+        said["pipelined_calls_per_s"].append(piped)
         pairs.append(_socketpair_pingpong(plan.calls // 4))
         for how, found in rates.items():
             found.append(_socketpair_rate(how, plan.pipelined_calls // 4))
@@ -59,12 +63,12 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Figure]:
         sum(len(samples) for samples, _ in pairs), UNITS["socketpair_us"],
         cpu_us_per_call=round(cpu_us, 3),
     )  # fmt: skip
-    piped = said["pipelined_calls_per_s"]
+    runs = said["pipelined_calls_per_s"]
     result["pipelined_calls_per_s"] = figure(
-        [each["calls_per_s"] for each in piped],
+        [each["calls_per_s"] for each in runs],
         UNITS["pipelined_calls_per_s"], TARGETS["pipelined_calls_per_s"],
-        depth=DEPTH, calls=plan.pipelined_calls, spin_us_per_call=_spin(piped),
-        waits=[each["waits"] for each in piped],
+        depth=DEPTH, calls=plan.pipelined_calls, spin_us_per_call=_spin(runs),
+        waits=[each["waits"] for each in runs],
     )  # fmt: skip
     result["socketpair_per_s"] = figure(
         rates["pipelined"], UNITS["socketpair_per_s"],
@@ -73,10 +77,10 @@ def measure(plan: Plan, progress: Progress) -> dict[str, Figure]:
     return result
 
 
-def _call(file: str, mode: str, count: int, *more: int) -> dict[str, Any]:
+def _call(plan: Plan, file: str, mode: str, count: int, *more: int) -> dict[str, Any]:
     """What `caller` says of one run, and `spin_us_per_call`: client and server together."""
     words = ["caller", mode, str(count), *map(str, more)]
-    outcome = systems.run(systems.request(words, None, systems.SYSTEMS / file))
+    outcome = systems.run(systems.request(words, None, systems.SYSTEMS / file), plan.run_s)
     if outcome.said.get("failed") != 0:
         raise NotMeasured(f"caller {mode}: {outcome.said}", broken=True)
     return outcome.said | {"spin_us_per_call": outcome.report["spin_ms"] * 1000 / count}

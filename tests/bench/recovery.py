@@ -10,111 +10,117 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from tests.bench import systems
-from tests.bench.data import MIB, PART, WHOLE, Data
+from tests.bench.budget import Budget
+from tests.bench.data import PART, WHOLE, Data
 from tests.bench.figures import Figure, NotMeasured, Target, figure, rounded, spread
 from tests.bench.host import opponent, tool
 from tests.bench.plan import Plan
 from tests.bench.systems import Outcome, Progress
+from vmm.cli.launch import Request
 
 TARGETS = {"recovery_ms": Target("<=", 2, 10), "kill10_speed_ratio": Target(">=", 0.9)}
 UNITS = {"recovery_ms": "ms", "supervisor_restart_ms": "ms", "kill10_speed_ratio": "ratio"}
 VICTIM = "disk_driver"
+JUDGED = ("killed_by_hypervisor", "guest_fault")  # the kinds that the target is about
 CLIENTS = 16
-FAULT_EVERY_MIB = 50  # see tests/guests/failing_driver
+ENDLESS = 1_000_000  # times a file is read: such a run is stopped
+Cause = Callable[[Outcome], list[int]] | None
 STEADY_S = 1.2  # supervisord takes a process that has lived for a second for a good one
 RESTART_S = 10.0
 
 
-def measure_recovery(plan: Plan, data: Data, progress: Progress, system_file: Path) -> Figure:
+def measure_recovery(plan: Plan, data: Data, budget: Budget, progress: Progress, system_file: Path) -> Figure:
     """`recovery_ms`: kills by the hypervisor and faults of the guest together; the other kinds beside it."""
-    strict = system_file == systems.STRICT
-    rate = _speed(data, system_file)
     kill = (VICTIM, plan.kills_per_s)
-    passes = max(1, round(plan.recovery_s * rate / data.bytes))
-    words = ["reader", f"--times={passes}", f"/{WHOLE}"]
-    progress("recovery from kills by the hypervisor")
-    killed = systems.run(systems.request(words, data.erofs, system_file, kill=kill))
-    samples = systems.recovery_times(killed)
-    kinds = {"killed_by_hypervisor": _described(killed, samples)}
-    if not strict:
-        progress("recovery from faults of the guest")
-        failed = systems.run(systems.request(words, data.erofs, systems.FAILING))
-        of_faults = systems.recovery_times(failed, failed.report["faults_ns"])
-        kinds["guest_fault"] = _described(failed, of_faults)
-        samples += of_faults
-    progress("recovery from SIGKILL, with 16 clients, without a spare")
-    outside = systems.run(systems.request(words, data.erofs, system_file), kill)
-    kinds["sigkill_from_outside"] = _described(outside, systems.recovery_times(outside, outside.kills_ns))
-    part = plan.part_mib * MIB
-    passes = max(1, round(plan.recovery_s * rate / (CLIENTS * part)))
-    many_words = ["reader", f"--times={passes}", f"/{PART}"]
-    many = systems.run(systems.request(many_words, data.erofs, system_file, kill=kill, programs=CLIENTS))
-    kinds["with_16_clients"] = _described(many, systems.recovery_times(many))
-    cold = systems.run(systems.request(words, data.erofs, system_file, kill=kill, spares=False))
-    kinds["without_spare"] = _described(cold, systems.recovery_times(cold))
-    result = figure(samples, UNITS["recovery_ms"], TARGETS["recovery_ms"], **kinds)
-    # Each of the two kinds has to reach it, not only both together.
-    judged = [kinds[name] for name in ("killed_by_hypervisor", "guest_fault") if name in kinds]
+    words = ["reader", f"--times={ENDLESS}", f"/{WHOLE}"]
+    one = partial(systems.request, words, data.erofs, system_file)
+    many = partial(systems.request, [*words[:-1], f"/{PART}"], data.erofs, system_file, programs=CLIENTS)
+    bugs = systems.request(words, data.erofs, systems.FAILING)
+    # What the launch line asks for, kills from outside, what the deaths came of (None: the hypervisor).
+    ways: dict[str, tuple[Request, tuple[str, float] | None, Cause]] = {
+        "killed_by_hypervisor": (one(kill=kill), None, None),
+        "guest_fault": (bugs, None, lambda outcome: outcome.report["faults_ns"]),
+        "sigkill_from_outside": (one(), kill, lambda outcome: outcome.kills_ns),
+        "with_16_clients": (many(kill=kill), None, None),
+        "without_spare": (one(kill=kill, spares=False), None, None),
+    }
+    if system_file == systems.STRICT:
+        del ways["guest_fault"]
+    kinds: dict[str, Figure] = {}
+    samples: dict[str, list[float]] = {}
+    seconds = min(plan.recovery_s, budget.left_s / len(ways))
+    for name, (request, outside, cause) in ways.items():
+        progress(f"recovery: {name.replace('_', ' ')}")
+        outcome = systems.run(request, plan.run_s, outside, stop_after_s=max(seconds, plan.recovery_s / 4))
+        samples[name] = systems.recovery_times(outcome, cause(outcome) if cause else None)
+        kinds[name] = _described(outcome, samples[name])
+    judged = [name for name in JUDGED if name in kinds]
     target = TARGETS["recovery_ms"]
-    result["reached"] = all(each["n"] and target.is_reached(each["median"], each["p99"]) for each in judged)
-    return result
-
-
-def measure_speed_ratio(plan: Plan, data: Data, progress: Progress, system_file: Path) -> Figure:
-    """`kill10_speed_ratio`: a run with ten kills a second and one without take turns."""
-    ratios, undisturbed, replayed, failed = [], [], 0, 0
-    passes = 2 if plan.name == "full" else 1
-    words = ["reader", f"--times={passes}", f"/{WHOLE}"]
-    kills = recoveries = 0
-    for number in range(plan.rounds + 1):
-        progress(f"read with 10 kills a second, run {number} of {plan.rounds}")
-        alone = systems.run(systems.request(words, data.erofs, system_file))
-        killed = systems.run(systems.request(words, data.erofs, system_file, kill=(VICTIM, 10.0)))
-        if number == 0:
-            continue  # fills the host's caches
-        ratios.append(killed.said["bytes_per_s"] / alone.said["bytes_per_s"])
-        undisturbed.append(alone.said["bytes_per_s"] / 1e6)
-        kills += killed.report["kills"]
-        recoveries += killed.report["recoveries"]
-        replayed += killed.report["replayed"]
-        failed += killed.report["failed_requests"]
-    progress("digest of a read with 10 kills a second")
-    digested = systems.run(
-        systems.request(["reader", "--use=sha256", f"/{WHOLE}"], data.erofs, system_file, kill=(VICTIM, 10.0))
-    )
-    failed += digested.report["failed_requests"]
-    equal = digested.said["sha256"] == data.digest
     result = figure(
-        ratios, UNITS["kill10_speed_ratio"], TARGETS["kill10_speed_ratio"],
-        undisturbed_mb_per_s=spread(undisturbed)["median"],
-        kills=kills, recoveries=recoveries, replayed=replayed, failed_requests=failed,
-        digest_equal=equal, kills_while_digesting=digested.report["kills"],
-    )  # fmt: skip
-    result["reached"] = result["reached"] and equal and failed == 0
-    return result
-
-
-def _speed(data: Data, system_file: Path) -> float:
-    """Bytes a second of an undisturbed read, to know how long a read will take."""
-    outcome = systems.run(systems.request(["reader", f"/{WHOLE}"], data.erofs, system_file))
-    speed: float = outcome.said["bytes_per_s"]
-    return speed
+        [each for name in judged for each in samples[name]], UNITS["recovery_ms"], target, **kinds
+    )
+    # Each kind has to reach it, not only all of them together.
+    reached = [
+        kinds[name]["n"] > 0 and target.is_reached(kinds[name]["median"], kinds[name]["p99"])
+        for name in judged
+    ]
+    return result | {"reached": all(reached)}
 
 
 def _described(outcome: Outcome, samples: list[float]) -> Figure:
     """The times of one kind of death, and what went with it."""
     report = outcome.report
-    recoveries = report["recoveries"]
+    recoveries, seconds = report["recoveries"], report["seconds"]
     return spread(samples) | {
         "recoveries": recoveries,
         "replayed_per_recovery": rounded(report["replayed"] / recoveries) if recoveries else None,
-        "ready_ms_median": report["ready_ms"]["median"],
+        "ready_ms_median": report["ready_ms"]["median"],  # from the death until the successor serves
         "failed_requests": report["failed_requests"],
-        "spin_ms_per_s": rounded(report["spin_ms"] / report["seconds"]) if report["seconds"] else None,
+        "mb_per_s": rounded(report["bytes"] / 1e6 / seconds),
+        "spin_ms_per_s": rounded(report["spin_ms"] / seconds),
     }
+
+
+def measure_speed_ratio(
+    plan: Plan, data: Data, budget: Budget, progress: Progress, system_file: Path
+) -> Figure:
+    """`kill10_speed_ratio`: a read with ten kills a second and one without take turns; then a digest."""
+    words = ["reader", f"/{WHOLE}"]
+    quiet = systems.request(words, data.erofs, system_file)
+    harsh = systems.request(words, data.erofs, system_file, kill=(VICTIM, 10.0))
+    disturbed: list[Outcome] = []
+    ratios, speeds = [], []
+    for number in range(plan.rounds + 1):
+        if number > 1 and budget.spent:
+            break
+        progress(f"read with 10 kills a second, run {number} of {plan.rounds}")
+        alone = systems.run(quiet, plan.run_s)
+        killed = systems.run(harsh, plan.run_s)
+        if number:  # the first run fills the host's caches
+            disturbed.append(killed)
+            ratios.append(killed.said["bytes_per_s"] / alone.said["bytes_per_s"])
+            speeds.append(alone.said["bytes_per_s"] / 1e6)
+    progress("digest of a read with 10 kills a second")
+    digest = ["reader", "--use=sha256", f"/{WHOLE}"]
+    digested = systems.run(systems.request(digest, data.erofs, system_file, kill=(VICTIM, 10.0)), plan.run_s)
+    equal = digested.said["sha256"] == data.digest
+    everything = [each.report for each in (*disturbed, digested)]
+    totals = {
+        name: sum(report[name] for report in everything)
+        for name in ("kills", "recoveries", "replayed", "failed_requests")
+    }
+    result = figure(
+        ratios, UNITS["kill10_speed_ratio"], TARGETS["kill10_speed_ratio"],
+        undisturbed_mb_per_s=spread(speeds)["median"], **totals,
+        digest_equal=equal, kills_while_digesting=digested.report["kills"],
+        spin_ms_per_s=rounded(sum(r["spin_ms"] for r in everything) / sum(r["seconds"] for r in everything)),
+    )  # fmt: skip
+    return result | {"reached": result["reached"] and equal and totals["failed_requests"] == 0}
 
 
 # -- supervisord --------------------------------------------------------------------------------------

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from tests.bench import boot, calls, footprint, host, recovery, stream, systems
+from tests.bench.budget import Budget
 from tests.bench.data import Data
 from tests.bench.figures import Figure, NotMeasured, Target, missing
 from tests.bench.plan import Plan
@@ -42,57 +44,58 @@ def measure(plan: Plan, groups: tuple[str, ...], progress: Progress) -> dict[str
         result[key + SUFFIX] = _empty(key, "no device takes part: the same in both DMA modes")
     result["machine"] = host.describe()
     data = Data(plan, progress)
+    budget = Budget(plan.seconds)
+    steps = [step for step in _steps(plan, data, budget, progress) if step.group in groups]
+    whole = sum(step.share for step in steps)
     with systems.own_runtime_directory():
-        for keys, work in _work(plan, data, groups, progress):
+        for step in steps:
+            budget.begin(step.share / whole)
             try:
-                result |= work()
+                result |= step.work()
             except NotMeasured as problem:
-                result |= {key: _empty(key, str(problem), broken=problem.broken) for key in keys}
-    result["run"] = {"plan": plan.name, "seconds": round(time.monotonic() - begin, 1), "groups": list(groups)}
+                result |= {key: _empty(key, str(problem), broken=problem.broken) for key in step.keys}
+            budget.end(step.keys[0])
+    seconds = round(time.monotonic() - begin, 1)
+    result["run"] = {"plan": plan.name, "seconds": seconds, "groups": groups, "steps": budget.taken}
     return result
 
 
-Work = tuple[tuple[str, ...], Callable[[], dict[str, Figure]]]
+class Step(NamedTuple):
+    """What can be measured on its own: if it fails, its figures are null, and the others are measured."""
+
+    group: str
+    share: float  # of the time
+    keys: tuple[str, ...]
+    work: Callable[[], dict[str, Figure]]
 
 
-def _work(plan: Plan, data: Data, groups: tuple[str, ...], progress: Progress) -> list[Work]:
-    """The keys and the function of everything there is to do. What fails leaves the others alone."""
+def _steps(plan: Plan, data: Data, budget: Budget, progress: Progress) -> list[Step]:
+    """Everything there is to do, in its order."""
+
+    def alone(group: str, share: float, key: str, function: Callable[[], Figure]) -> Step:
+        return Step(group, share, (key,), lambda: {key: function()})
+
     modes = {"": systems.DEFAULT, SUFFIX: systems.STRICT}
-    work: list[Work] = []
-
-    def alone(key: str, function: Callable[[], Figure]) -> None:
-        work.append(((key,), lambda: {key: function()}))
-
-    if "footprint" in groups:
-        alone("trusted_lines", lambda: footprint.measure_trusted_lines(progress))
-    if "calls" in groups:
-        work.append((tuple(calls.UNITS), lambda: calls.measure(plan, progress)))
-    if "stream" in groups:
-        keys = tuple(key + suffix for suffix in modes for key in stream.UNITS)
-        work.append((keys, lambda: stream.measure(plan, data, progress)))
+    streams = tuple(key + suffix for suffix in modes for key in stream.UNITS)
+    lines = partial(footprint.measure_trusted_lines, progress)
+    steps = [
+        alone("footprint", 0.02, "trusted_lines", lines),
+        Step("calls", 0.1, tuple(calls.UNITS), lambda: calls.measure(plan, budget, progress)),
+        Step("stream", 0.4, streams, lambda: stream.measure(plan, data, budget, progress)),
+    ]
     for suffix, file in modes.items():
-        if "recovery" in groups:
-            alone(
-                f"recovery_ms{suffix}",
-                lambda file=file: recovery.measure_recovery(plan, data, progress, file),  # type: ignore[misc]
-            )
-            alone(
-                f"kill10_speed_ratio{suffix}",
-                lambda file=file: recovery.measure_speed_ratio(plan, data, progress, file),  # type: ignore[misc]
-            )
-        if "boot" in groups:
-            alone(
-                f"boot_ms{suffix}",
-                lambda file=file: boot.measure(plan, data, progress, file),  # type: ignore[misc]
-            )
-        if "footprint" in groups:
-            alone(
-                f"component_overhead_mib{suffix}",
-                lambda file=file: footprint.measure_overhead(plan, data, progress, file),  # type: ignore[misc]
-            )
-    if "recovery" in groups:
-        alone("supervisor_restart_ms", lambda: recovery.measure_supervisor(plan, progress))
-    return work
+        recover = partial(recovery.measure_recovery, plan, data, budget, progress, file)
+        ratio = partial(recovery.measure_speed_ratio, plan, data, budget, progress, file)
+        boots = partial(boot.measure, plan, data, budget, progress, file)
+        overhead = partial(footprint.measure_overhead, data, progress, file)
+        steps += [
+            alone("recovery", 0.11, f"recovery_ms{suffix}", recover),
+            alone("recovery", 0.07, f"kill10_speed_ratio{suffix}", ratio),
+            alone("boot", 0.03, f"boot_ms{suffix}", boots),
+            alone("footprint", 0.01, f"component_overhead_mib{suffix}", overhead),
+        ]
+    restart = partial(recovery.measure_supervisor, plan, progress)
+    return [*steps, alone("recovery", 0.04, "supervisor_restart_ms", restart)]
 
 
 def _empty(key: str, reason: str, *, broken: bool = False) -> Figure:

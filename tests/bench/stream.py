@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.bench import systems
+from tests.bench.budget import Budget
 from tests.bench.data import MIB, WHOLE, Data
 from tests.bench.figures import Figure, NotMeasured, Target, figure, missing, rounded, spread
 from tests.bench.host import COMMAND_S, busy_s, command, one_cpu, opponent, tool
@@ -55,11 +56,13 @@ class Reading:
     broken: bool = False
 
 
-def measure(plan: Plan, data: Data, progress: Progress) -> dict[str, Figure]:
+def measure(plan: Plan, data: Data, budget: Budget, progress: Progress) -> dict[str, Figure]:
     """All figures of this group, those of strict DMA mode too."""
     names = ("two CPUs", "one CPU")
     rounds: dict[str, dict[str, Reading]] = {name: _readings(data) for name in names}
     for number in range(plan.rounds + 1):
+        if number > 1 and budget.spent:
+            break
         for name, readings in rounds.items():
             progress(f"sequential read, {name}, run {number} of {plan.rounds}")
             with one_cpu() if name == "one CPU" else contextlib.nullcontext():
@@ -137,7 +140,10 @@ def _described(reading: Reading) -> Figure:
         return {"mb_per_s": None, "reason": reading.reason}
     more: Figure = {}
     if reading.more and "spin_ms" in reading.more[0]:
-        more = {"component_cpu_s_per_gib": _per_gib(reading, "cpu_ms", 1e-3), "spin_ms_per_gib": _spin(reading)}
+        more = {
+            "component_cpu_s_per_gib": _per_gib(reading, "cpu_ms", 1e-3),
+            "spin_ms_per_gib": _spin(reading),
+        }
     speed = spread(reading.mb_per_s)
     cpu = rounded(statistics.median(reading.cpu_s_per_gib))
     return {
@@ -163,7 +169,7 @@ def _per_gib(reading: Reading, name: str, factor: float) -> float:
 
 def _r3s3(data: Data, system_file: Path) -> Run:
     """Program -> file server -> driver -> device. The system is a fresh one: its caches are cold."""
-    outcome = systems.run(systems.request(["reader", f"/{WHOLE}"], data.erofs, system_file))
+    outcome = systems.run(systems.request(["reader", f"/{WHOLE}"], data.erofs, system_file), data.plan.run_s)
     if outcome.said.get("bytes") != data.bytes:
         raise NotMeasured(f"reader: {outcome.said}", broken=True)
     return Run(outcome.said["ns"] / 1e9, outcome.busy_s, outcome.report)

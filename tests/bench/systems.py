@@ -28,7 +28,6 @@ STRICT = SYSTEMS / "strict.toml"
 FAILING = SYSTEMS / "failing.toml"
 PROCESS = "tests.bench.process"
 NAME = f"bench-{os.getpid()}"
-SECONDS = 240.0
 
 
 @dataclass(frozen=True)
@@ -73,29 +72,43 @@ def request(
     )  # fmt: skip
 
 
+class System(Launch):
+    """A system that can be asked to end early, with its report."""
+
+    def stop(self) -> None:
+        """It ends with the status of a command that was interrupted."""
+        self._send({"stop": True})
+
+
 @contextlib.contextmanager
-def started(what: Request, stdout: Any = None) -> Iterator[Launch]:
+def started(what: Request, stdout: Any = None) -> Iterator[System]:
     """A system whose hypervisor process keeps samples; taken down at the end."""
     module, launch.MODULE = launch.MODULE, PROCESS
     try:
-        running = Launch(what, stdout=stdout)
+        running = System(what, stdout=stdout)
     finally:
         launch.MODULE = module
     with running:
         yield running
 
 
-def run(what: Request, kill_outside: tuple[str, float] | None = None) -> Outcome:
-    """Run a system to the end of its program; NotMeasured (broken) if it fails.
+def run(
+    what: Request,
+    seconds: float,
+    kill_outside: tuple[str, float] | None = None,
+    stop_after_s: float | None = None,
+) -> Outcome:
+    """Run a system to the end of its program; NotMeasured (broken) if it fails or takes longer than `seconds`.
 
     `kill_outside` sends the component's tender SIGKILL so many times a second, as anybody on the host could.
+    With `stop_after_s` the system is stopped so long after the program's start; nothing is said then.
     """
     with tempfile.TemporaryFile() as output:
         try:
-            with started(what, output) as running, _bounded(running):
+            with started(what, output) as running, _bounded(running, seconds):
                 killer = _OutsideKiller(*kill_outside) if kill_outside else None
                 try:
-                    report, used_s = _wait(running, " ".join(what.arguments))
+                    report, used_s = _wait(running, " ".join(what.arguments), stop_after_s)
                 finally:
                     kills = killer.stop() if killer else []
         except CommandError as error:
@@ -105,15 +118,19 @@ def run(what: Request, kill_outside: tuple[str, float] | None = None) -> Outcome
     return Outcome(json.loads(said[0]) if said else {}, report, used_s, kills)
 
 
-def _wait(running: Launch, what: str) -> tuple[dict[str, Any], float]:
+def _wait(running: System, what: str, stop_after_s: float | None) -> tuple[dict[str, Any], float]:
     """The report at the end, and the CPU time the machine has spent since the program's start."""
     begin_s = 0.0
+    good = 0 if stop_after_s is None else 128 + signal.SIGINT
     for event in running.events():
         if event["event"] == "started":
             begin_s = busy_s()
+            if stop_after_s is not None:
+                time.sleep(stop_after_s)
+                running.stop()
         elif event["event"] == "error":
             raise NotMeasured(event["message"], broken=True)
-        elif event["event"] == "ended" and event["status"] == 0 and event["report"]:
+        elif event["event"] == "ended" and event["status"] == good and event["report"]:
             return event["report"], busy_s() - begin_s
         else:
             raise NotMeasured(f"{what}: {event['event']}, status {event.get('status')}", broken=True)
@@ -121,9 +138,9 @@ def _wait(running: Launch, what: str) -> tuple[dict[str, Any], float]:
 
 
 @contextlib.contextmanager
-def _bounded(running: Launch) -> Iterator[None]:
+def _bounded(running: Launch, seconds: float) -> Iterator[None]:
     """Ends a system that takes too long: a benchmark never hangs."""
-    timer = threading.Timer(SECONDS, running.process.kill)
+    timer = threading.Timer(seconds, running.process.kill)
     timer.start()
     try:
         yield

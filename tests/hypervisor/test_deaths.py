@@ -12,7 +12,7 @@ from hypervisor import process
 from hypervisor.abi import generated as abi
 from hypervisor.instances import Lifecycle
 from hypervisor.protocols import supervise
-from tests.hypervisor.policies import STATE, component, storage
+from tests.hypervisor.policies import STATE, component, storage, strict
 from tests.hypervisor.world import World
 
 MakeWorld = Callable[..., World]
@@ -208,10 +208,13 @@ def test_both_ends_of_a_channel_die_at_the_same_time(world: World) -> None:
     world.revive("driver")
     # The driver is back first: to it, its client is dead, so that no deadline runs.
     assert world.state("driver", 1) == ("dead", 2)
-    world.revive("files")
-    assert world.state("files", 1) == ("open", 3)
-    assert world.state("driver", 1) == ("reopen", 3)
-    assert world.call("driver", abi.HYPERCALL_RECONNECT, 0).args[1] == 3
+    # The client brings another pool with it, and the device a driver that begins anew.
+    world.until(lambda: world.live("driver").deaths == 2)
+    assert world.record().kind == abi.FAULT_REPLACED
+    world.revive("files", "driver")
+    assert world.state("driver", 1) == ("open", 4)
+    assert world.state("files", 1) == ("reopen", 4)
+    assert world.call("files", abi.HYPERCALL_RECONNECT, 0).args[1] == 4
     one, two = (world.tender(name).windows[world.address(name, 1)] for name in ("driver", "files"))
     assert one == two and one.inode != first
     assert world.state("app", 2) == ("reopen", 2)
@@ -227,6 +230,30 @@ def test_client_first_when_both_ends_die(world: World) -> None:
     world.revive("driver")
     assert world.state("driver", 1) == ("open", 3)
     assert world.state("files", 1) == ("reopen", 3)
+
+
+def test_a_client_that_lends_a_pool_to_a_device(world: World) -> None:
+    """Its successor lends another one: what the device reaches must be that, and not the dead one's."""
+    world.kill("files")
+    world.revive("files")
+    world.until(lambda: world.live("driver").epoch == 2)
+    world.revive("driver")
+    pool = world.system.connections[1].pool
+    assert pool and world.backend.windows[abi.POOL_IOVA] == os.fstat(pool.fd).st_ino
+    assert world.supervisor and [f.component for f in world.supervisor.faults] == [2], (
+        "no failure of the driver"
+    )
+    assert world.state("files", 1) == ("reopen", 3)
+    world.call("files", abi.HYPERCALL_RECONNECT, 0)
+    place = world.live("files").placement.region(abi.REGION_KIND_POOL).address
+    assert world.tender("files").windows[place].inode == os.fstat(pool.fd).st_ino
+
+
+def test_a_client_that_lends_single_objects_leaves_the_driver_alone(make_world: MakeWorld) -> None:
+    world = make_world(strict())
+    world.kill("files")
+    world.revive("files")
+    assert world.live("driver").deaths == 0 and world.state("driver", 1) == ("reopen", 2)
 
 
 def test_death_during_recovery(world: World) -> None:
@@ -562,7 +589,7 @@ def test_a_complaint_and_a_death_do_not_reopen_twice(world: World) -> None:
 def test_a_complaint_about_a_pool_that_a_device_can_reach_replaces_the_driver(world: World) -> None:
     world.call("files", abi.HYPERCALL_COMPLAIN, 0, 1)
     world.until(lambda: world.live("driver").deaths)
-    assert world.record().kind == abi.FAULT_PROTOCOL
+    assert world.record().kind == abi.FAULT_REPLACED
     assert world.backend.calls[:2] == ["start", "stop"]
     world.revive("driver")
     assert world.state("files", 1) == ("reopen", 2)

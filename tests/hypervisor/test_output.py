@@ -27,7 +27,7 @@ class Terminal:
         self.answers: list[tuple[int, int]] = []
 
     def write(self, data: bytes, position: int, stream: int = OUT, writer: int = 0) -> None:
-        self.output.write(stream, writer, position, data, lambda status, at: self.answers.append((status, at)))
+        self.output.write(stream, writer, position, data, lambda *answer: self.answers.append(answer))
 
     def settle(self, condition: Callable[[], object]) -> None:
         deadline = time.monotonic() + 5

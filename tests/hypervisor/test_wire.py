@@ -80,7 +80,7 @@ def test_an_empty_record_is_the_end_and_gives_its_descriptors_back(pair: Pair) -
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-@pytest.mark.parametrize(("sent", "allowed"), [(201, wire.DESCRIPTORS_MAX), (253, 200), (1, 0), (2, 1), (3, 2)])
+@pytest.mark.parametrize(("sent", "allowed"), [(201, 200), (253, 200), (1, 0), (2, 1), (3, 2)])
 def test_more_descriptors_than_asked_for(pair: Pair, sent: int, allowed: int) -> None:
     before = len(os.listdir("/proc/self/fd"))
     socket.send_fds(pair[0], [bytes(wire.HEADER.size)], [0] * sent)

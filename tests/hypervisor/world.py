@@ -183,18 +183,19 @@ class FakeBackend:
         self.calls.append("start")
         self.queues = len(queues)
 
+        opened = {window.iova: self._inode(window) for window in windows}  # descriptors go along at once
+
         def reach(_: bool = True) -> None:
-            for window in windows:
-                self._reach(window)
+            self.windows |= opened
 
         if self.waiting:  # in order: after the drain
             self.waiting.append(reach)
         else:
             reach()
 
-    def _reach(self, window: Window) -> None:
+    def _inode(self, window: Window) -> int:
         assert os.fstat(window.fd).st_size == window.size
-        self.windows[window.iova] = os.fstat(window.fd).st_ino
+        return os.fstat(window.fd).st_ino
 
     def stop(self, deadline_s: float, done: Done) -> None:
         self.calls.append("stop")
@@ -205,7 +206,8 @@ class FakeBackend:
         if self.full:
             done(False)
         else:
-            self._done(lambda: self._reach(window), done)
+            inode = self._inode(window)
+            self._done(lambda: self.windows.__setitem__(window.iova, inode), done)
 
     def close_window(self, window: Window, deadline_s: float, done: Done) -> None:
         self.calls.append("close window")

@@ -37,6 +37,7 @@ fn setting(name: &str, usual: u64) -> u64 {
 
 /// An answer that waits to be looked at.
 enum Answer {
+    Stat(Result<Metadata, Errno>),
     Open(Result<Open, Errno>),
     Read(Result<Vec<u8>, Errno>),
 }
@@ -77,6 +78,29 @@ fn kind_of(kind: fs::FileType) -> Kind {
     }
 }
 
+fn metadata(name: &[u8], follow: bool) -> Result<Metadata, Errno> {
+    let found = if follow { fs::metadata(path(name)) } else { fs::symlink_metadata(path(name)) };
+    let found = found.map_err(errno)?;
+    let time = |seconds, nanoseconds: i64| Time { seconds, nanoseconds: nanoseconds as u32 };
+    let born = found.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    Ok(Metadata {
+        device: found.dev(),
+        inode: found.ino(),
+        mode: found.mode(),
+        links: found.nlink() as u32,
+        user: found.uid(),
+        group: found.gid(),
+        size: found.size(),
+        blocks: found.blocks(),
+        block_bytes: found.blksize() as u32,
+        special: found.rdev(),
+        accessed: time(found.atime(), found.atime_nsec()),
+        modified: time(found.mtime(), found.mtime_nsec()),
+        changed: time(found.ctime(), found.ctime_nsec()),
+        born: born.map(|since| Time { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() }),
+    })
+}
+
 impl Host {
     fn sent(&mut self) {
         self.in_flight += 1;
@@ -87,27 +111,17 @@ impl Host {
 impl System for Host {
     type Ticket = Answer;
 
-    fn stat(&mut self, name: &[u8], follow: bool) -> Result<Metadata, Errno> {
-        let found = if follow { fs::metadata(path(name)) } else { fs::symlink_metadata(path(name)) };
-        let found = found.map_err(errno)?;
-        let time = |seconds, nanoseconds: i64| Time { seconds, nanoseconds: nanoseconds as u32 };
-        let born = found.created().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
-        Ok(Metadata {
-            device: found.dev(),
-            inode: found.ino(),
-            mode: found.mode(),
-            links: found.nlink() as u32,
-            user: found.uid(),
-            group: found.gid(),
-            size: found.size(),
-            blocks: found.blocks(),
-            block_bytes: found.blksize() as u32,
-            special: found.rdev(),
-            accessed: time(found.atime(), found.atime_nsec()),
-            modified: time(found.mtime(), found.mtime_nsec()),
-            changed: time(found.ctime(), found.ctime_nsec()),
-            born: born.map(|since| Time { seconds: since.as_secs() as i64, nanoseconds: since.subsec_nanos() }),
-        })
+    fn start_stat(&mut self, name: &[u8], follow: bool) -> Answer {
+        self.sent();
+        Answer::Stat(metadata(name, follow))
+    }
+
+    fn finish_stat(&mut self, ticket: Answer) -> Result<Metadata, Errno> {
+        self.in_flight -= 1;
+        match ticket {
+            Answer::Stat(result) => result,
+            _ => panic!("not the ticket of a stat"),
+        }
     }
 
     fn read_link(&mut self, name: &[u8]) -> Result<Vec<u8>, Errno> {
@@ -137,7 +151,7 @@ impl System for Host {
 
     fn is_ready(&mut self, ticket: &Answer) -> bool {
         self.refusals += 1;
-        matches!(ticket, Answer::Read(_)) || self.refusals % (setting("LATE_OPENS", 0) + 1) == 0
+        !matches!(ticket, Answer::Open(_)) || self.refusals % (setting("LATE_OPENS", 0) + 1) == 0
     }
 
     fn start_open(&mut self, name: &[u8]) -> Answer {
@@ -155,7 +169,7 @@ impl System for Host {
         self.in_flight -= 1;
         match ticket {
             Answer::Open(result) => result,
-            Answer::Read(_) => panic!("the ticket of a read"),
+            _ => panic!("not the ticket of an open"),
         }
     }
 
@@ -179,7 +193,7 @@ impl System for Host {
                 sink(&data);
                 data.len() as u32
             }),
-            Answer::Open(_) => panic!("the ticket of an open"),
+            _ => panic!("not the ticket of a read"),
         }
     }
 

@@ -204,6 +204,18 @@ class VirtualMachine:
         for slot, (guest, _, address) in self.windows.items():
             self._set_slot(slot, guest, 0, address)
 
+    def warm_up(self) -> None:
+        """Enter the guest once, at NULL, which faults at once: what KVM does at the first entry is then done.
+
+        (It builds its tables; newer kernels also start a worker, which the sealed jail would refuse.) The
+        trap page must be in place; all registers must be set afterwards.
+        """
+        self.enter_user_mode(0, 0, 0)
+        event = lib.vcpu_step(self.vcpu)
+        if event != lib.EVENT_EXCEPTION or self.vcpu.detail != trap_page.PAGE_FAULT:
+            raise KvmError(f"the first entry ended with event {event}, {self.vcpu.detail}")
+        lib.vcpu_settle(self.vcpu)
+
     def enter_user_mode(self, entry: int, stack: int, argument: int) -> None:
         """Set all registers for the first instruction: CPL3, long mode, RDI = `argument`."""
         # Every new vCPU has the same system registers as the one that was probed.

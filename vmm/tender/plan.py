@@ -31,6 +31,7 @@ class Plan:
     allowed: int  # bit n: hypercall n
     mappings: tuple[Mapping, ...]
     pages: dict[int, bytes]
+    slice_ns: int = 0  # scheduler's time slice to ask for; 0: the host's default
 
 
 @lru_cache(maxsize=64)
@@ -48,7 +49,7 @@ def parse(body: bytes) -> Plan:
         allowed = sum(1 << int(number) for number in set(data["allow"]))
         sizes = data.get("windows", (abi.RW_WINDOW_SIZE, abi.RO_WINDOW_SIZE))
         windows = (min(int(sizes[0]), abi.RW_WINDOW_SIZE), min(int(sizes[1]), abi.RO_WINDOW_SIZE))
-        name, entry = str(data["name"]), int(data["entry"])
+        name, entry, slice_ns = str(data["name"]), int(data["entry"]), int(data.get("slice_ns", 0))
     except (ValueError, LookupError, TypeError) as error:
         raise PlanError(f"malformed: {error!r}") from error
     if kind not in ("shared", "private"):
@@ -66,4 +67,6 @@ def parse(body: bytes) -> Plan:
         pages = page_tables.build(mappings) | trap_page.build()
     except ValueError as error:
         raise PlanError(f"{name}: {error}") from error
-    return Plan(name, memory, windows, kind == "private", segments, entry, allowed, tuple(mappings), pages)
+    return Plan(
+        name, memory, windows, kind == "private", segments, entry, allowed, tuple(mappings), pages, slice_ns
+    )

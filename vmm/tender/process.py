@@ -95,12 +95,17 @@ class Tender:
 
     # -- the vCPU thread ------------------------------------------------------------------------------
 
-    def start_vcpu_thread(self) -> None:
-        """Make the thread; its vCPU is held until RUN."""
-        _thread.start_new_thread(self.run_vcpu, ())
+    def start_vcpu_thread(self, slice_ns: int = 0) -> None:
+        """Make the thread, with time slices of its own; its vCPU is held until RUN."""
+        started = _thread.allocate_lock()
+        started.acquire()
+        _thread.start_new_thread(self.run_vcpu, (slice_ns, started))
+        started.acquire()
 
-    def run_vcpu(self) -> NoReturn:
+    def run_vcpu(self, slice_ns: int, started: _thread.LockType) -> NoReturn:
         """Run the guest, and tell the hypervisor what C cannot deal with."""
+        host.set_slice(slice_ns)
+        started.release()
         self.vcpu.thread_id = self.vcpu.stats[lib.STAT_THREAD] = _thread.get_native_id()
         try:
             while True:
@@ -352,9 +357,8 @@ def prepare(kvm: Kvm, plan: Plan, fds: Descriptors, sock: socket.socket) -> Tend
     vm = VirtualMachine(
         kvm, ram_address, plan.memory, stats, window_sizes=plan.window_sizes, may_fork=plan.private
     )
+    vm.warm_up()
     vm.enter_user_mode(plan.entry, plan.memory, abi.INFO)
-    # Newer kernels start a worker at the first KVM_RUN, which the sealed jail would refuse.
-    lib.vcpu_settle(vm.vcpu)
     return Tender(sock, vm, GuestMemory(ram, plan.mappings), plan.allowed)
 
 
@@ -365,9 +369,10 @@ def run(kvm: Kvm, plan: Plan, fds: Sequence[int]) -> NoReturn:
     try:
         gc.disable()  # nothing here makes cycles; a collection would only touch shared pages
         profile = "tender_fork" if plan.private else "tender"
+        host.set_slice(host.CONTROL_SLICE_NS)
         jail.confine([*fds, kvm.fd])
         tender = prepare(kvm, plan, given, sock)
-        tender.start_vcpu_thread()
+        tender.start_vcpu_thread(plan.slice_ns)
         for fd in (given.ram, given.template, given.telemetry, given.stats):
             os.close(fd)
         if not plan.private:  # only a fork needs another VM

@@ -196,6 +196,7 @@ int vcpu_run(struct vcpu *vcpu)
 int vcpu_step(struct vcpu *vcpu)
 {
     int what;
+    vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     vcpu->regs->rflags |= TRAP_FLAG;
     vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
     do
@@ -204,11 +205,13 @@ int vcpu_step(struct vcpu *vcpu)
     return what;
 }
 
-/* Give KVM the results of the last exit without entering the guest, so that its state can be saved. */
+/* Give KVM the results of the last exit without entering the guest, so that its state can be saved or
+ * replaced. Only while no thread is in vcpu_run. */
 void vcpu_settle(struct vcpu *vcpu)
 {
     __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    serve_exit(vcpu, ioctl(vcpu->fd, KVM_RUN, 0));
+    ioctl(vcpu->fd, KVM_RUN, 0); /* EINTR, by design */
+    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
 }
 
 static void nothing(int number)

@@ -1,4 +1,4 @@
-"""The zygote: a warm process that forks tenders and devices, so that each starts in about a millisecond.
+"""The zygote: a warm process that forks tenders and devices, so that each starts in a few milliseconds.
 
 `main(sock)` is called in a child of the hypervisor's launcher, with the socket that brings SPAWN_TENDER and
 SPAWN_DEVICE. It answers SPAWNED (pid, pidfd) and reports CHILD_EXIT (pid, wait status) later; a spawn that

@@ -178,6 +178,10 @@ fn sleeps_until_three_quarters_have_ended() {
             queue.submit(read(512), 0, 0).expect("room");
         }
         queue.announce_sleep();
+        assert_eq!(device.interrupt_after(), 1, "a fresh driver answers at once");
+        for _ in 0..5 {
+            queue.announce_sleep(); // each sleep is longer
+        }
         assert!(!queue.has_ended());
         assert_eq!(device.interrupt_after(), wanted);
         for _ in 0..wanted - 1 {

@@ -111,6 +111,8 @@ pub struct Queue<T> {
     submitted: u16,
     announced: u16,
     taken: u16,
+    /// Most completions to sleep for: doubles with every sleep, so that a fresh driver answers at once.
+    patience: u16,
 }
 
 impl<T> Queue<T> {
@@ -129,6 +131,7 @@ impl<T> Queue<T> {
             event_index,
             slots: (0..slots).map(|_| None).collect(),
             free: (0..slots).rev().collect(),
+            patience: 1,
             submitted: 0,
             announced: 0,
             taken: 0,
@@ -187,6 +190,7 @@ impl<T> Queue<T> {
         self.submitted = self.submitted.wrapping_add(1);
         fence(Ordering::Release); // the request before the index that covers it
         self.memory.store_u16(AVAILABLE_INDEX, self.submitted);
+        rt::kill_point!("driver.before_kick");
         Ok(())
     }
 
@@ -239,13 +243,14 @@ impl<T> Queue<T> {
         self.used_index() != Ok(self.taken)
     }
 
-    /// Asks for an interrupt when three quarters of what is outstanding have ended: few wake-ups, and a bounded
-    /// wait, because all of it will end. Then comes a fence, and `has_ended` says whether it is too late to sleep.
+    /// Asks for an interrupt when three quarters of what is outstanding have ended (the first times earlier): few
+    /// wake-ups, and a bounded wait, because all of it will end. Then comes a fence, and `has_ended` says whether it is too late to sleep.
     pub fn announce_sleep(&mut self) {
         if !self.event_index {
             self.memory.store_u16(AVAILABLE_FLAGS, 0);
         } else if self.outstanding() > 0 {
             let event = self.taken.wrapping_add(self.wake_after() - 1);
+            self.patience = self.patience.saturating_mul(2);
             self.memory.store_u16(AVAILABLE_RING + usize::from(self.size) * 2, event);
         }
     }
@@ -260,7 +265,7 @@ impl<T> Queue<T> {
 
     /// Completions after which a sleeping driver is woken.
     fn wake_after(&self) -> u16 {
-        (self.outstanding() - self.outstanding() / 4).max(1)
+        (self.outstanding() - self.outstanding() / 4).clamp(1, self.patience)
     }
 
     fn used_index(&self) -> Result<u16, Violation> {

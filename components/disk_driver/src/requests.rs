@@ -74,7 +74,10 @@ impl Disk {
         for queue in &mut self.rings.0 {
             loop {
                 match queue.take() {
-                    Ok(Some(ended)) => finish(port, ended.token, ended.outcome),
+                    Ok(Some(ended)) => {
+                        rt::kill_point!("driver.before_reply");
+                        finish(port, ended.token, ended.outcome)
+                    }
                     Ok(None) => break,
                     // A restart resets the device, which is all that can help it.
                     Err(violation) => panic!("the device broke the rules: {:?}", violation),

@@ -6,6 +6,7 @@
 
 use crate::blocks::{u32_at, Block, Blocks, Failure, Stop, BLOCK};
 use crate::crc32c::Checksum;
+use crate::kill_point;
 use crate::seal::{Seal, SUMS};
 use alloc::alloc::{alloc_zeroed, dealloc, Layout};
 use alloc::collections::VecDeque;
@@ -154,10 +155,6 @@ impl Cache {
         Layout::from_size_align(frames * EXTENT, BLOCK).expect("cache size")
     }
 
-    pub fn data_frames(&self) -> usize {
-        self.data_frames
-    }
-
     /// Most extents that may be in the cache before anybody has used them.
     pub fn ahead_max(&self) -> usize {
         self.data_frames * 3 / 4
@@ -303,6 +300,7 @@ impl Cache {
         };
         let mut wrong = None;
         let compare = |block: usize, sum: u32| {
+            kill_point!("files.before_checksum");
             // SAFETY: `sums` has a checksum for each block of the extent: a pinned, ready table frame holds
             // 1,024 in each block, and `roots` one for each block of the table. Both are little-endian u32s.
             let right = unsafe { u32_at(core::slice::from_raw_parts(sums.add(4 * block), 4), 0) };

@@ -47,7 +47,13 @@ impl Checksum {
     /// # Safety
     /// `from` and `to` are 8-byte aligned and valid for `blocks * BLOCK` bytes; nobody else uses `to`.
     /// `from` may change at any time.
-    pub unsafe fn copy_blocks(&self, from: *const u8, to: *mut u8, blocks: usize, mut report: impl FnMut(usize, u32)) {
+    pub unsafe fn copy_blocks(
+        &self,
+        from: *const u8,
+        to: *mut u8,
+        blocks: usize,
+        mut report: impl FnMut(usize, u32),
+    ) {
         let mut block = 0;
         while block < blocks {
             let (source, target) = (from.add(block * BLOCK) as *const u64, to.add(block * BLOCK) as *mut u64);
@@ -57,8 +63,10 @@ impl Checksum {
                 }
                 block += 4;
             } else {
-                let crc = if self.instruction { copy_one(source, target) } else { self.copy_portable(source, target) };
-                report(block, crc);
+                report(block, match self.instruction {
+                    true => copy_one(source, target),
+                    false => self.copy_portable(source, target),
+                });
                 block += 1;
             }
         }

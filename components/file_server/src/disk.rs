@@ -48,14 +48,16 @@ impl BlockDevice {
         let pieces: Vec<Shared> = match info::pool_of(client.channel()) {
             Some(pool) => {
                 let memory = pool.memory().expect("the pool is mapped");
-                (0..pool.size() / EXTENT).map(|index| memory.part(index * EXTENT, EXTENT).expect("in the pool")).collect()
+                let piece = |index| memory.part(index * EXTENT, EXTENT).expect("in the pool");
+                (0..pool.size() / EXTENT).map(piece).collect()
             }
             None => info::grant_objects().map(|object| object.memory().expect("grant objects are mapped")).collect(),
         };
         assert!(!pieces.is_empty(), "no I/O memory: [pool.blk] or [grants.blk] is missing in the manifest");
         assert!(pieces.iter().all(|piece| piece.len() >= EXTENT), "I/O buffers must have 128 KiB");
         let strict = info::pool_of(client.channel()).is_none();
-        let units: Vec<Unit> = pieces.into_iter().take(BUFFERS_MAX).map(|memory| Unit { memory, state: State::Free }).collect();
+        let free = |memory| Unit { memory, state: State::Free };
+        let units: Vec<Unit> = pieces.into_iter().take(BUFFERS_MAX).map(free).collect();
         let unit_of = units.iter().map(|_| NO_BUFFER).collect();
         BlockDevice { client, units, strict, unit_of, buffer_of: [NO_BUFFER; 256] }
     }
@@ -111,8 +113,9 @@ impl BlockDevice {
         let epoch = self.client.epoch();
         self.units[unit].state = State::Lost { epoch };
         let lost = self.units.iter().filter(|unit| matches!(unit.state, State::Lost { .. })).count();
-        log!(warning, "the disk has not answered a read in time, {} of {} buffers are lost to it", lost, self.units.len());
-        if lost * 2 >= self.units.len() {
+        let all = self.units.len();
+        log!(warning, "the disk has not answered a read in time, {} of {} buffers are lost to it", lost, all);
+        if lost * 2 >= all {
             hypercall::complain(self.client.channel(), REASON_SILENT);
         }
     }

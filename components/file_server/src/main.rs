@@ -18,6 +18,7 @@ mod records;
 mod requests;
 mod seal;
 mod service;
+mod steps;
 mod walk;
 
 use cache::{Cache, EXTENT, TABLE_FRAMES};
@@ -25,6 +26,7 @@ use crc32c::Checksum;
 use disk::BlockDevice;
 use protocols::fs;
 use requests::Files;
+pub(crate) use rt::kill_point;
 use rt::{abi, info, log, ServerPort};
 use service::Service;
 
@@ -72,8 +74,9 @@ fn start(disk: &mut BlockDevice) -> Service<rt::Ticket> {
         Ok(disk) => disk.sectors * SECTOR,
         Err(error) => panic!("the disk driver does not tell the size of the disk: {}", error),
     };
-    let mounted = mount::mount(bytes, &checksum, &mut |position, into| disk.read_now(position, into));
-    let mounted = match mounted {
+    let mut mount = || mount::mount(bytes, &checksum, &mut |position, into| disk.read_now(position, into));
+    // As with every block: what looks wrong is read once more before it is believed.
+    let mounted = match mount().or_else(|_| mount()) {
         Ok(mounted) => mounted,
         Err(sentence) => panic!("the disk image: {}; build it with `r3s3 image build`", sentence),
     };

@@ -4,7 +4,7 @@ use crate::cache::Disk;
 use crate::records;
 use crate::service::{Answer, Clients, Purpose, Report, Service};
 use protocols::fs;
-use rt::{log, Call, ClientId, Error, ServerPort, Ticket};
+use rt::{kill_point, log, Call, ClientId, Error, ServerPort, Ticket};
 
 /// The service as the protocol's server.
 pub struct Files {
@@ -23,6 +23,7 @@ impl Clients for Port<'_> {
     }
 
     fn answer(&mut self, ticket: Ticket, answer: Answer) {
+        kill_point!("files.before_reply");
         let port = &mut *self.0;
         match answer {
             Answer::Opened { size, mode, inode, kind } => {

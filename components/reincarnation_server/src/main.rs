@@ -12,7 +12,7 @@ use memory::{Memory, Record};
 use policy::{History, Policy, Restart, Verdict, STEPS};
 use protocols::supervise::{self, ConfigureArgs, FaultArgs, FaultReturns, RecoveredArgs};
 use rt::info::{self, RegionKind};
-use rt::{log, Answer, Call, Error, ServerPort, Shared};
+use rt::{kill_point, log, Answer, Call, Error, ServerPort, Shared};
 
 rt::component! { fresh: fresh, restart: recovered, update: recovered }
 
@@ -57,8 +57,10 @@ impl supervise::Server for Supervisor {
             Ok(verdict) => verdict,
             Err(policy::Stale) => return Answer::Failed(Error::STALE),
         };
+        kill_point!("supervisor.before_keeping");
         // Kept before it is told: a successor that is asked again says the same.
         let _ = self.memory.put(args.component as usize, record);
+        kill_point!("supervisor.before_verdict");
         let (action, delay_ms) = match verdict {
             Verdict::Restart => (supervise::ACTION_RESTART, 0),
             Verdict::RestartAfterMs(delay_ms) => (supervise::ACTION_RESTART_AFTER_DELAY, delay_ms),

@@ -27,7 +27,8 @@ impl Accounts {
     /// The name of a number; None where the file cannot be seen or does not have it.
     pub fn name<S: System>(&mut self, system: &mut S, number: u32) -> Option<&[u8]> {
         let path = self.path;
-        let names = self.names.get_or_insert_with(|| parse(&read_whole(system, path, LARGEST_FILE).unwrap_or_default()));
+        let mut read = || read_whole(system, path, LARGEST_FILE).unwrap_or_default();
+        let names = self.names.get_or_insert_with(|| parse(&read()));
         names.get(&number).map(|name| &name[..])
     }
 }

@@ -12,9 +12,9 @@ use protocols::fs::{ReaddirReturns, StatArgs, StatRecord};
 use protocols::log::{self, WriteArgs};
 use rt::{telemetry, Completion, Error, Tag};
 
-/// Requests for bytes and opens under way at once, if the channel has as many slots.
+/// Requests of a program that asks ahead, under way at once, if the channel has as many slots.
 const REQUESTS: usize = 24;
-/// Slots kept free of them, for what a program waits for at once: metadata, directories, closes.
+/// Slots kept free of them, for what a program waits for at once: directories, links, closes.
 const SPARE_SLOTS: usize = 4;
 /// Handles used at once; the others may belong to directories being listed or files being closed.
 const FILES: usize = 32;
@@ -240,15 +240,25 @@ fn unpack_entries(mut bytes: &[u8], entries: &mut Vec<Entry>) -> Result<Option<u
 impl System for GuestSystem {
     type Ticket = Ticket;
 
-    fn stat(&mut self, path: &[u8], follow: bool) -> Result<Metadata, Errno> {
+    fn start_stat(&mut self, path: &[u8], follow: bool) -> Ticket {
         if path.is_empty() {
-            return Err(Errno::ENOENT);
+            return Ticket::Failed(Errno::ENOENT);
         }
         let args = StatArgs { flags: if follow { 0 } else { fs::STAT_NO_FOLLOW } };
-        self.call(
-            |files| files.submit_stat(&args, path),
-            |_, bytes| StatRecord::unpack(bytes).map(|record| metadata(&record)).ok_or(Errno::EIO),
-        )
+        match self.submit(|files| files.submit_stat(&args, path)) {
+            Ok(tag) => Ticket::Sent(tag),
+            Err(error) => Ticket::Failed(error),
+        }
+    }
+
+    fn finish_stat(&mut self, ticket: Ticket) -> Result<Metadata, Errno> {
+        let tag = match ticket {
+            Ticket::Sent(tag) | Ticket::Opening(tag, _) => tag,
+            Ticket::Failed(error) => return Err(error),
+        };
+        self.look_at(tag, |_, bytes| {
+            StatRecord::unpack(bytes).map(|record| metadata(&record)).ok_or(Errno::EIO)
+        })
     }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno> {

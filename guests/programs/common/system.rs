@@ -125,8 +125,16 @@ pub trait System {
     /// A request that was sent and whose answer has not been looked at.
     type Ticket;
 
-    /// Metadata of `path`; `follow` decides about a symbolic link at its end.
-    fn stat(&mut self, path: &[u8], follow: bool) -> Result<Metadata, Errno>;
+    /// Asks for metadata of `path`; `follow` decides about a symbolic link at its end.
+    fn start_stat(&mut self, path: &[u8], follow: bool) -> Self::Ticket;
+
+    fn finish_stat(&mut self, ticket: Self::Ticket) -> Result<Metadata, Errno>;
+
+    /// Metadata of `path`, waited for.
+    fn stat(&mut self, path: &[u8], follow: bool) -> Result<Metadata, Errno> {
+        let ticket = self.start_stat(path, follow);
+        self.finish_stat(ticket)
+    }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno>;
 

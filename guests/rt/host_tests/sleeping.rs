@@ -88,6 +88,28 @@ fn a_streaming_client_rings_for_several_requests_at_a_time() {
 }
 
 #[test]
+fn the_first_answer_after_a_death_wakes_whatever_the_threshold() {
+    let world = World::new(8);
+    let mut client = world.client();
+    client.wake_after(4);
+    for n in 0..8 {
+        client.submit(&READ, [n, 0, 0, 0, 0], &[]).unwrap();
+    }
+    world.server_dies();
+    world.server_returns();
+    assert_eq!(client.poll(), None);
+    let mut server = world.server();
+    let requests = take_all(&mut server);
+    client.announce_sleep();
+    echo(&mut server, &requests[0], 0);
+    assert_eq!(rung(), (0, 1));
+    client.poll().map(|done| client.release(done)).unwrap();
+    client.announce_sleep();
+    let bells: Vec<_> = requests[1..].iter().map(|request| (echo(&mut server, request, 0), rung().1).1).collect();
+    assert_eq!(bells, [0, 0, 0, 1, 0, 0, 0]);
+}
+
+#[test]
 fn a_threshold_is_never_more_than_what_is_outstanding() {
     let world = World::new(8);
     let (mut client, mut server) = (world.client(), world.server());

@@ -12,6 +12,7 @@ use crate::abi::Slot;
 use crate::channel::{Channel, Protocol, State, Violation};
 use crate::error::Error;
 use crate::info::{self, Role};
+use crate::kill_point;
 use crate::platform;
 use crate::replay::Restore;
 use crate::request::{Completion, Entry, Operation, Phase, Reply, Tag};
@@ -331,6 +332,7 @@ impl Client {
 
     /// Writes an entry's request to the ring.
     pub(crate) fn send(&mut self, buffer: usize) {
+        kill_point!("client.before_submit");
         let entry = &mut self.entries[buffer];
         entry.phase = Phase::Sent;
         entry.deadline = match entry.limit {
@@ -354,6 +356,7 @@ impl Client {
     pub(crate) fn publish(&mut self, slot: &Slot) {
         self.used = true;
         self.ring.publish(slot);
+        kill_point!("client.before_doorbell");
         self.unrung += 1;
         if self.unrung >= self.wake_after {
             self.ring_if_needed();
@@ -518,8 +521,13 @@ impl Client {
     fn announce(&self) {
         if matches!(self.connection, Connection::Open | Connection::Restoring) {
             let sent = self.entries.iter().filter(|e| e.phase == Phase::Sent || e.late).count() as u32;
-            let wanted = if self.connection == Connection::Open { self.wake_after.min(sent) } else { 1 };
+            // After a death the first answer counts: it may be all that a program has been waiting for.
+            let is_streaming = self.connection == Connection::Open && !self.awaits_first_replay;
+            let wanted = if is_streaming { self.wake_after.min(sent) } else { 1 };
             self.ring.announce_sleep(wanted.max(1));
+            if sent > 0 {
+                kill_point!("client.before_sleep");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod fake;
 pub mod heap;
 pub mod hypercall;
 pub mod info;
+pub mod kill_point;
 pub mod log;
 #[doc(hidden)]
 pub mod mem;

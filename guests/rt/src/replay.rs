@@ -12,6 +12,7 @@ use crate::client::{Client, Connection};
 use crate::request::{Entry, Operation, Phase, Reply, Tag};
 use crate::error::Error;
 use crate::info;
+use crate::kill_point;
 use crate::ring::ClientRing;
 use crate::telemetry;
 use alloc::vec::Vec;
@@ -213,6 +214,7 @@ impl Client {
         self.awaits_first_replay = false;
         for (_, buffer) in waiting {
             if self.entries[buffer].phase == Phase::Sent {
+                kill_point!("client.before_replay");
                 self.awaits_first_replay = true;
                 telemetry::add(telemetry::REPLAYED, 1);
             }

@@ -8,6 +8,7 @@ use crate::abi::{self, Slot};
 use crate::channel::{Channel, Protocol, State};
 use crate::error::Error;
 use crate::info::Role;
+use crate::kill_point;
 use crate::ring::ServerRing;
 use crate::server::{ClientId, Request, Ticket};
 use crate::shared::Shared;
@@ -120,6 +121,7 @@ impl Session {
                 self.known = true;
                 self.count += 1;
                 self.in_progress[buffer] = Some(InProgress { tag: slot.tag, op: slot.op, parked: false });
+                kill_point!("server.before_dispatch");
                 let ticket = Ticket { client: self.client(), epoch: self.channel.epoch(), tag: slot.tag };
                 Some(Request { ticket, op: slot.op, args: slot.args, length: slot.length })
             }
@@ -195,7 +197,10 @@ impl Session {
         let epoch = self.channel.epoch();
         let slot = Slot { op: entry.op, tag: entry.tag, epoch, status, length, args, ..Slot::default() };
         telemetry::add(telemetry::SERVED, 1);
-        if self.ring.publish(&slot) {
+        kill_point!("server.before_publish");
+        let wants_bell = self.ring.publish(&slot);
+        kill_point!("server.before_doorbell");
+        if wants_bell {
             self.channel.ring();
         }
         Ok(())

@@ -25,11 +25,11 @@ const REPLAY_COUNT: Counter = Counter(Telemetry::OFFSET_REPLAY_COUNT);
 const START_TSC: Counter = Counter(Telemetry::OFFSET_START_TSC);
 
 #[cfg(host_test)]
-use crate::fake::telemetry_page as page;
+pub(crate) use crate::fake::telemetry_page as page;
 
 /// Where the counters are: the telemetry region, or a page of our own where there is none.
 #[cfg(not(host_test))]
-fn page() -> *mut u8 {
+pub(crate) fn page() -> *mut u8 {
     static mut PAGE: *mut u8 = ptr::null_mut();
     static mut OWN: [u64; abi::PAGE_SIZE / 8] = [0; abi::PAGE_SIZE / 8];
     // SAFETY: one thread; PAGE only ever changes from null to its final value.

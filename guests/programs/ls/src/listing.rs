@@ -10,6 +10,7 @@ use crate::common::printer::Printer;
 use crate::common::quoting;
 use crate::common::system::{Entry, Errno, Kind, Metadata, System};
 use crate::common::walk::join;
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::cmp::Ordering;
 
@@ -139,13 +140,7 @@ impl<'l, S: System> Listing<'l, S> {
         if self.settings.recursive || self.headings {
             self.heading(path);
         }
-        let mut files: Vec<File> = entries
-            .into_iter()
-            .filter(|entry| !self.settings.ignores(&entry.name))
-            .collect::<Vec<Entry>>()
-            .into_iter()
-            .map(|entry| self.look_at_entry(path, entry))
-            .collect();
+        let mut files = self.look_at_entries(path, entries);
         self.sort(&mut files);
         if self.settings.recursive {
             self.pending.push(Pending::End { directory });
@@ -208,22 +203,47 @@ impl<'l, S: System> Listing<'l, S> {
         }
     }
 
-    fn look_at_entry(&mut self, directory: &[u8], entry: Entry) -> File {
-        let settings = self.settings;
-        let follow = settings.dereference == Dereference::Always;
-        let unknown = entry.kind == Kind::Unknown;
-        let executable_matters = entry.kind == Kind::Regular && settings.indicator == Indicator::Classify;
-        let needed = settings.needs_metadata()
-            || settings.needs_kind() && (unknown || executable_matters)
-            || settings.directories_first && entry.kind == Kind::SymbolicLink
-            || follow && entry.kind == Kind::SymbolicLink && (settings.inode || settings.needs_kind());
-        let Entry { name, inode, kind } = entry;
-        if !needed {
-            return File { name, kind, inode, metadata: None, unreadable: false, target: None };
+    /// The entries of a directory that are shown, with what has to be known about them.
+    fn look_at_entries(&mut self, directory: &[u8], entries: Vec<Entry>) -> Vec<File> {
+        let follow = self.settings.dereference == Dereference::Always;
+        let ahead = self.system.requests_in_flight();
+        let mut files = Vec::with_capacity(entries.len());
+        let mut under_way = VecDeque::new();
+        for entry in entries.into_iter().filter(|entry| !self.settings.ignores(&entry.name)) {
+            if under_way.len() == ahead {
+                files.extend(under_way.pop_front().map(|(entry, ticket)| self.look_at_entry(directory, entry, ticket)));
+            }
+            let ticket = if self.needs_metadata(&entry) {
+                Some(self.system.start_stat(&path_of(directory, &entry.name), follow))
+            } else {
+                None
+            };
+            under_way.push_back((entry, ticket));
         }
-        // Messages about the directory that is listed by default name the file alone.
-        let path = if directory == b"." { name.clone() } else { join(directory, &name) };
-        match self.system.stat(&path, follow) {
+        files.extend(under_way.into_iter().map(|(entry, ticket)| self.look_at_entry(directory, entry, ticket)));
+        files
+    }
+
+    /// Does the line of this entry, or its place, depend on more than the directory says?
+    fn needs_metadata(&self, entry: &Entry) -> bool {
+        let settings = self.settings;
+        let is_link = entry.kind == Kind::SymbolicLink;
+        let executable_matters = entry.kind == Kind::Regular && settings.indicator == Indicator::Classify;
+        let follows = settings.dereference == Dereference::Always;
+        settings.needs_metadata()
+            || settings.needs_kind() && (entry.kind == Kind::Unknown || executable_matters)
+            || settings.directories_first && is_link
+            || follows && is_link && (settings.inode || settings.needs_kind())
+    }
+
+    fn look_at_entry(&mut self, directory: &[u8], entry: Entry, ticket: Option<S::Ticket>) -> File {
+        let Entry { name, inode, kind } = entry;
+        let metadata = match ticket {
+            Some(ticket) => self.system.finish_stat(ticket),
+            None => return File { name, kind, inode, metadata: None, unreadable: false, target: None },
+        };
+        let path = path_of(directory, &name);
+        match metadata {
             Ok(metadata) => self.with_target(&path, name, metadata, MINOR),
             Err(error) => {
                 self.complain(MINOR, b"cannot access ", &path, error);
@@ -274,6 +294,15 @@ impl<'l, S: System> Listing<'l, S> {
                 order
             }
         });
+    }
+}
+
+/// Of an entry. Messages about the directory that is listed by default name the file alone.
+fn path_of(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    if directory == b"." {
+        name.to_vec()
+    } else {
+        join(directory, name)
     }
 }
 

@@ -239,7 +239,10 @@ fn understand(parsed: &Parsed<'_, Meaning>) -> Result<Settings, Misuse> {
                 settings.stamp = Stamp::Accessed;
                 time_chosen = true;
             }
-            Meaning::TimeStyle => settings.time_formats = settings::time_formats(given).map_err(|message| (SERIOUS, message))?,
+            Meaning::TimeStyle => {
+                let formats = settings::time_formats(given);
+                settings.time_formats = formats.map_err(|message| (SERIOUS, message))?;
+            }
             Meaning::Help | Meaning::Version => {}
         }
     }

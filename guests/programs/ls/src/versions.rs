@@ -24,9 +24,8 @@ pub fn compare(one: &[u8], other: &[u8]) -> Ordering {
 
 /// Bytes before a suffix such as `.tar.gz`: parts that begin with a dot and a letter (or `~`), at the end.
 fn prefix_length(name: &[u8]) -> usize {
-    let begins_part = |at: usize| {
-        name.get(at) == Some(&b'.') && name.get(at + 1).map_or(false, |next| next.is_ascii_alphabetic() || *next == b'~')
-    };
+    let begins = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'~';
+    let begins_part = |at: usize| name.get(at) == Some(&b'.') && name.get(at + 1).map_or(false, begins);
     let mut at = 0;
     let mut prefix = 0;
     while at < name.len() {

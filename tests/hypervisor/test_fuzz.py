@@ -1,0 +1,168 @@
+"""Everything at random, seeded: hostile calls, deaths, stalls, lost devices; then all must come back.
+
+What a system of fakes does is decided by the seed alone but for timers, so that a failure can be looked into.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+
+import pytest
+
+from hypervisor import hypercalls, process
+from hypervisor.abi import generated as abi
+from hypervisor.grants import GrantState
+from tests.hypervisor.policies import RW, STATE, storage, strict
+from tests.hypervisor.world import World
+
+NAMES = ("rs", "driver", "files")
+STEPS = 400
+NUMBERS = (0, 1, 2, 3, 4, 63, 64, 0xFFFF, 0x10000, 0x10001, 0x20000, 1 << 32, 1 << 63, (1 << 64) - 1)
+FATAL = (abi.HYPERCALL_EXIT, abi.HYPERCALL_PANIC, abi.HYPERCALL_WAIT)
+
+
+class Chaos:
+    """One seeded run."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        self.random = random.Random(seed)
+        self.grants: list[int] = []
+
+    def step(self) -> None:
+        """Something happens."""
+        name = self.random.choice(NAMES)
+        tender = self.world.tender(name)
+        chance = self.random.random()
+        if chance < 0.6:
+            self.hypercall(name)
+        elif chance < 0.66:
+            self.world.system.kill(self.world.live(name))
+        elif chance < 0.70:
+            tender.fault(self.random.choice(NUMBERS), *self.random.choices(NUMBERS, k=5))
+        elif chance < 0.72:
+            tender.die()
+        elif chance < 0.76:
+            tender.stopped = not tender.stopped
+        elif chance < 0.78:
+            tender.immortal = True
+        elif chance < 0.82:
+            for each in self.world.launcher.tenders:
+                each.immortal = False
+                if each.killed:
+                    each.die()
+        elif chance < 0.84:
+            self.world.backend.die()
+        elif chance < 0.88:
+            self.world.backend.slow = not self.world.backend.slow
+        elif chance < 0.92:
+            self.world.backend.finish()
+        elif chance < 0.94:
+            spares = self.world.spares(name)
+            if spares:
+                spares[0].die()
+        elif chance < 0.96 and self.world.supervisor:
+            self.world.supervisor.alive = not self.world.supervisor.alive
+        elif chance < 0.98:
+            self.world.launcher.away = not self.world.launcher.away
+        else:
+            self.world.backend.misled()
+        self.world.turns(self.random.randrange(3))
+
+    def hypercall(self, name: str) -> None:
+        """A call that is more often sensible than not, if the guest may make one."""
+        tender = self.world.tender(name)
+        if not tender.started or tender.instance.calling:
+            return
+        call = self.random.choice(sorted(abi.HYPERCALL_NAMES))
+        if call in FATAL and self.random.random() < 0.8:
+            return
+        args = self.random.choices(NUMBERS, k=5)
+        if self.random.random() < 0.8 and call != abi.HYPERCALL_READY:
+            args[:3] = [self.random.choice(self.grants or [0]), 0, self.random.choice((0, 4095, 4096))]
+            if call in (abi.HYPERCALL_GRANT, abi.HYPERCALL_RECONNECT, abi.HYPERCALL_COMPLAIN):
+                args[:3] = [self.random.randrange(2) if name == "files" else 0, 0, RW]
+        body = bytes(args[4]) if args[4] <= 4096 else b""
+        seen = len(tender.results)
+        tender.hypercall(call, *args, body=body)
+        self.world.turns(2)
+        if call == abi.HYPERCALL_GRANT and len(tender.results) > seen and not tender.results[-1].args[0]:
+            self.grants.append(tender.results[-1].args[1])
+            self.grants = self.grants[-4:]
+
+    def calm(self) -> None:
+        """Nothing hinders anybody any more."""
+        world = self.world
+        assert world.supervisor
+        world.supervisor.alive = True
+        world.launcher.back()
+        for backend in world.launcher.backends:
+            backend.slow = False
+            backend.finish()
+        for tender in world.launcher.tenders:
+            tender.stopped = tender.immortal = False
+            if tender.killed:
+                tender.die()
+
+        def settled() -> bool:
+            live = [world.live(name) for name in NAMES]
+            if not all(each.running and world.tender(each.name).started for each in live):
+                return False
+            for each in live:
+                tender = world.tender(each.name)
+                if not tender.instance.ready_ns and not tender.instance.calling:
+                    tender.hypercall(abi.HYPERCALL_READY)
+                    return False
+            return world.system.quiet
+
+        world.until(settled)
+        world.turn(0.02)
+        world.until(lambda: settled() and not any(world.tender(n).instance.calling for n in NAMES))
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("kind", ["pool", "strict"])
+def test_it_always_comes_back(
+    make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch, kind: str, seed: int
+) -> None:
+    monkeypatch.setattr(hypercalls, "REVOKE_DEADLINE_S", 0.01)
+    monkeypatch.setattr(process, "DEVICE_RETRY_S", 0.001)
+    monkeypatch.setattr(process, "COMPLAINT_DELAYS_S", (0.0, 0.001))
+    monkeypatch.setattr("hypervisor.recovery.HASTY_SHIFT_MAX", 2)
+    monkeypatch.setattr("hypervisor.supervision.ANSWER_DEADLINE_NS", 30_000_000)
+    world = make_world(strict() if kind == "strict" else storage(files={"states": (STATE,)}))
+    chaos = Chaos(world, seed)
+    for _ in range(STEPS):
+        chaos.step()
+    chaos.calm()
+
+    # Both ends of each channel have, or are offered, the same rings.
+    for index, connection in world.system.connections.items():
+        for name in (connection.policy.client, connection.policy.server):
+            if name in NAMES:
+                state, epoch = world.state(name, index)
+                assert state in ("open", "reopen") and epoch == connection.epoch, (name, index)
+                if state == "reopen":
+                    ends = [end.index for end, each in world.live(name).connections if each is connection]
+                    assert world.status(name, abi.HYPERCALL_RECONNECT, ends[0]) == 0
+                mapped = world.tender(name).windows[world.address(name, index)]
+                assert mapped.inode == os.fstat(connection.rings.fd).st_ino
+    assert world.status("rs", abi.HYPERCALL_LOG, 2, 0, 0, body=b"well") == 0
+
+    # What the device reaches is the present epoch's, and what is lent just now.
+    device = world.system.devices["driver"]
+    expected = {abi.VRING_IOVA: os.fstat(device.rings.fd).st_ino}
+    pool = world.system.connections[1].pool
+    if pool:
+        expected[abi.POOL_IOVA] = os.fstat(pool.fd).st_ino
+    lent = {g.iova: os.fstat(g.memory.fd).st_ino for g in world.system.grants._grants.values() if g.iova}
+    assert world.backend.windows == expected | lent
+
+    # The owner gets back everything that it has lent.
+    for grant in list(world.system.grants._grants.values()):
+        assert grant.state is GrantState.ACTIVE and grant.owner is world.live("files").instance
+        assert world.status("files", abi.HYPERCALL_REVOKE, grant.number) == 0
+    assert not len(world.system.grants) and world.backend.windows == expected
+    world.until(lambda: len(world.system._instances) == 7)  # four running, three spares

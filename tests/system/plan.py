@@ -1,0 +1,103 @@
+"""What is to die when, in a system under test: written by a test, carried out by its hypervisor process.
+
+Two kinds of moments can be named. A *point* is a place in guest code (`kill_point!` in crate rt): the VM itself
+dies there, at a chosen passage. A *step* is a place in the hypervisor's handling of a death: somebody is killed
+just there, before anything else happens. No moment is hit by waiting for some time.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+ENVIRONMENT = "R3S3_TEST_PLAN"  # names the file that holds the plan
+# Offsets in the telemetry page, see guests/rt/src/kill_point.rs.
+TRAIL_COUNT = 0xC00
+TRAIL = 0xC10
+TRAIL_SLOTS = 256
+PLANTED = 0xF00
+STEPS = ("died", "verdict", "adopted", "reconnect", "ready")
+_GUEST_CODE = ("guests/rt/src", "components", "guests/programs", "tests/guests")
+
+
+@dataclass(frozen=True)
+class Point:
+    """`component` dies at `name`: its first instance at passage passages[0], its second at passages[1] and so
+    on; further instances do not. `dying` False: passages are only noted."""
+
+    component: str
+    name: str
+    passages: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Strike:
+    """At `step` number `number` (from 1) in the handling of deaths of component `of`, `victim` is killed.
+
+    Steps: `died` the question has been asked, `verdict` it has been answered, `adopted` the successor was
+    started, `reconnect` a client's request for the new rings has come, `ready` the successor has said so.
+    `how`: "kill" by the hypervisor, "SIGKILL" to the tender from outside.
+    """
+
+    step: str
+    of: str
+    victim: str
+    number: int = 1
+    how: str = "kill"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is to happen. The default: nothing."""
+
+    points: tuple[Point, ...] = ()
+    strikes: tuple[Strike, ...] = ()
+    trace: bool = False  # note which of the hypervisor's functions a death goes through
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        path.write_text(json.dumps(asdict(self)), encoding="ascii")
+
+    @classmethod
+    def read(cls, path: str) -> Plan:
+        """What `write` has written."""
+        data: dict[str, Any] = json.loads(Path(path).read_text(encoding="ascii"))
+        return cls(
+            tuple(Point(each["component"], each["name"], tuple(each["passages"])) for each in data["points"]),
+            tuple(Strike(**each) for each in data["strikes"]),
+            data["trace"],
+        )
+
+
+def number_of(point: str) -> int:
+    """The number of a point: FNV-1a of its name, folded to 16 bits, as in crate rt."""
+    value = 0x811C9DC5
+    for byte in point.encode("ascii"):
+        value = (value ^ byte) * 0x01000193 & 0xFFFFFFFF
+    return (value ^ value >> 16) & 0xFFFF
+
+
+@dataclass(frozen=True)
+class Points:
+    """All points of the tree: name -> the file it is in, relative to the repository."""
+
+    files: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of_tree(cls) -> Points:
+        """Found by reading the source."""
+        files: dict[str, str] = {}
+        for folder in _GUEST_CODE:
+            for path in sorted((ROOT / folder).rglob("*.rs")):
+                for name in re.findall(r'^ *(?:rt::)?kill_point!\("([^"]+)"\)', path.read_text(), re.MULTILINE):
+                    assert name not in files, f"two points are called {name}"
+                    files[name] = str(path.relative_to(ROOT))
+        return cls(files)
+
+    def named(self, number: int) -> str:
+        """The name of point `number`."""
+        return next(name for name in self.files if number_of(name) == number)
