@@ -281,5 +281,5 @@ def _entry(end: End, parameters: int) -> bytes:
         operations=channel.operations,
         parameter_offset=parameters if channel.parameter and not is_client else 0,
         parameter_length=0 if is_client else len(channel.parameter),
-        protocol=channel.protocol_number << 16 | channel.protocol_version,
+        protocol=channel.protocol.number << 16 | channel.protocol.version,
     ).pack()

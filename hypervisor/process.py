@@ -208,7 +208,7 @@ class Hypervisor:
             recovery.tender_gone(instance)
         self.loop.remove_reader(instance.sock.fileno())
         self._instances.pop(instance.number, None)
-        instance.close()
+        self.loop.call_later(0, instance.close)  # its counters are read first
 
     def _ended(self, instance: Instance, kind: int, why: str) -> None:
         """A tender that went away by itself: a death, or a spare to replace."""
@@ -293,16 +293,19 @@ class Hypervisor:
         self.evidence.keep(record, instance.ram)
 
     def _lay_down(self, component: LiveComponent, instance: Instance) -> None:
-        """What every end of a running instance has in common: its counters, its grants."""
+        """What every end of a running instance has in common: its grants, and (after this event) its counters."""
         self.loop.remove_reader(instance.sock.fileno())
-        self.figures.harvest(component, instance)
-        component.retire(instance)
         instance.move(Lifecycle.ENDED)
+        self.loop.call_later(0, lambda: self._count(component, instance))
         for grant in self.grants.touching(instance):
             if grant.mapped and grant.mapped[0] is instance:
                 grant.orphan()
             if grant.owner is instance:
                 self.take_back(grant, lambda: None)
+
+    def _count(self, component: LiveComponent, instance: Instance) -> None:
+        self.figures.harvest(component, instance)
+        component.retire(instance)
 
     def component_ready(self, component: LiveComponent, instance: Instance) -> None:
         """`instance` called `ready`."""

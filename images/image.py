@@ -84,6 +84,7 @@ def build(
             command = [*_mkfs_command(extra_options), f"/dev/fd/{descriptor}", os.path.abspath(source)]
             detail = _run(command, descriptor, lambda done: report("copying", done, total))
             if detail:
+                _check_readable(source)
                 raise ImageError(f"{source}: mkfs.erofs could not make {target} of it: {detail}")
             append_checksums(descriptor, report)
     except OSError as error:
@@ -194,6 +195,16 @@ def _survey(source: Path) -> tuple[int, str]:
                 elif entry.is_file(follow_symlinks=False):
                     total += entry.stat(follow_symlinks=False).st_size
     return total, longest
+
+
+def _check_readable(source: Path) -> None:
+    """mkfs.erofs does not say which file it may not read."""
+    for folder, folders, files in os.walk(source):
+        for name in folders + files:
+            path = os.path.join(folder, name)
+            mode = os.R_OK | os.X_OK if name in folders else os.R_OK
+            if not os.path.islink(path) and not os.access(path, mode):
+                raise ImageError(f"{path}: no permission to read it: run as its owner or as root")
 
 
 def _check_long_names(path: str) -> None:

@@ -125,6 +125,11 @@ class Table:
         """An error at `key` of this table; "" is the table itself."""
         return self.document.error((*self.path, key) if key else self.path, problem, remedy)
 
+    def known(self, key: str, name: str, names: Iterable[str], problem: str, what: str) -> None:
+        """An error of `problem` at `key` unless `name` is one of `names`; `what` they are, in the plural."""
+        if name not in names:
+            raise self.error(key, problem, suggestion(name, names, what))
+
     def __contains__(self, key: str) -> bool:
         return key in self._values
 
@@ -217,8 +222,7 @@ class Table:
         """A list of names, each out of `known` and given once; `what` they are, in the plural."""
         value = self.strings(key, default)
         for position, name in enumerate(value):
-            if name not in known:
-                raise self.error(key, f'no such name "{name}"', suggestion(name, known, what))
+            self.known(key, name, known, f'no such name "{name}"', what)
             if name in value[:position]:
                 raise self.error(key, f'"{name}" is given twice', "remove one of the two")
         return value

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisor.abi import generated as abi
-from hypervisor.control import runtime_directory
 from vmm import probe
+from vmm.cli.control import runtime_directory
 from vmm.probe import DATA_PAGE, ProbeError, TinyGuest
 from vmm.tender import host, jail
 from vmm.tender._vcpu import ffi, lib

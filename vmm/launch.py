@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from hypervisor import wire
+from hypervisor.abi.generated import LOG_LEVEL_ERROR
 from hypervisor.dma import Done, LiveDevice, Queue, Window
 from hypervisor.instances import Instance
 from hypervisor.loop import Loop, Timer
@@ -237,6 +238,8 @@ class ProcessLauncher:
             message = None
         if message is None:
             self._restart_zygote(self._system)
+        elif message.kind == wire.Kind.SPAWNED and not message.fds:
+            self._system.log.add("zygote", 0, message.body.decode("utf-8", "replace"), LOG_LEVEL_ERROR)
         elif message.kind == wire.Kind.SPAWNED and message.sequence in self._unanswered:
             del self._unanswered[message.sequence]
             if message.fds:

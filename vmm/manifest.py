@@ -75,8 +75,8 @@ def read(file: Path, protocols: dict[str, Protocol]) -> Manifest:
     devices = top.each("device", INTERFACE_NAME_MAX, lambda table: _device(table, component.name, serves))
     top.end()
     for name in uses.keys() & serves.keys():
-        remedy = "give the two interfaces different names"
-        raise document.error(("uses", name), f'"{name}" is also served', remedy)
+        problem = f'"{name}" is also served'
+        raise document.error(("uses", name), problem, "give the two interfaces different names")
     return Manifest(document, component, serves, uses, devices)
 
 
@@ -170,10 +170,8 @@ def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Channel]:
 
     uses = top.each("uses", INTERFACE_NAME_MAX, read_one)
     for kind in ("pool", "grants"):
-        for name in top.table(kind):
-            if name not in uses:
-                remedy = suggestion(name, uses, "used interfaces")
-                raise top.document.error((kind, name), f'no interface "{name}" is used', remedy)
+        for name in (lent := top.table(kind)):
+            lent.known(name, name, uses, f'no interface "{name}" is used', "used interfaces")
     return uses
 
 
@@ -205,7 +203,5 @@ def _device(table: Table, component: str, serves: dict[str, Serves]) -> Device:
     kind: Any = table.choice("kind", ("virtio-blk",))
     queues = table.number("queues", 1, abi.DOORBELLS - abi.DOORBELL_QUEUE, default=1)
     queue_size, channel = table.power("size", abi.VRING_SIZE_MAX), table.text("channel")
-    if channel not in serves:
-        remedy = suggestion(channel, serves, "served interfaces")
-        raise table.error("channel", f'no interface "{channel}" is served', remedy)
+    table.known("channel", channel, serves, f'no interface "{channel}" is served', "served interfaces")
     return Device("", component, table.path[-1], kind, queues, queue_size, channel)

@@ -2,7 +2,7 @@
 
 Scalars are packed naturally aligned, little-endian, in the order given: arguments and returns into the 40
 argument bytes of a slot, records into the bytes of a data buffer (a record has no padding at its end).
-All errors are `vmm.document.ProtocolFileError` ("file:line: key: what is wrong; what to do").
+All errors are `vmm.document.ProtocolFileError`; `vmm.diagnosis.explain` tells people the line and what to do.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def _operation(name: str, table: Table) -> Operation:
         returns=_fields(table, "returns", ARGUMENT_BYTES),
         input=_bytes(table, "input"),
         output=_bytes(table, "output"),
-        errors=tuple(table.names("errors", abi.ERROR_NAMES.values(), "errors", required=False)),
+        errors=tuple(table.names("errors", abi.ERROR_NAMES.values(), "errors", ())),
     )
     table.end()
     if operation.sticky and not operation.idempotent:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from components.protocols import render_c, render_python, render_rust
 from components.protocols.description import read_all
+from vmm.diagnosis import explain
 from vmm.document import ProtocolFileError
 
 SUMMARY = "Writes Rust, Python, C and golden files from the protocols' TOML files."
@@ -48,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         files = texts()
     except ProtocolFileError as error:
-        print(error, file=sys.stderr)
+        print(explain(vars(error)), file=sys.stderr)
         return 1
     stale = []
     for name, text in files.items():

@@ -40,7 +40,7 @@ def measure(plan: Plan, data: Data, budget: Budget, progress: Progress, system_f
             systems.NAME,
         ]
         words += ["--report", str(path), "--", "ls", "/"]
-        for number in range(plan.boots + 1):
+        for number in range(1 - plan.warm_ups, plan.boots + 1):
             if number > 1 and budget.spent:
                 break
             begin = time.monotonic()
@@ -49,7 +49,7 @@ def measure(plan: Plan, data: Data, budget: Budget, progress: Progress, system_f
             )
             if done.returncode:
                 raise NotMeasured(f"r3s3 run: {done.stderr.strip()}", broken=True)
-            if number:  # the first fills the host's caches
+            if number > 0:
                 whole.append((time.monotonic() - begin) * 1000)
                 report = json.loads(path.read_text(encoding="utf-8"))
                 samples.append(report["boot_ms"])

@@ -1,4 +1,4 @@
-"""The time there is: `make bench` ends within ten minutes on a busy machine too, with fewer repetitions.
+"""The time there is: `make bench` ends within ten minutes on a busy machine too, with fewer repetitions."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -126,6 +127,6 @@ def _versions() -> dict[str, str | None]:
         done = subprocess.run(
             [path, *words[1:]], capture_output=True, text=True, check=False, timeout=COMMAND_S
         )
-        lines = (done.stdout + done.stderr).strip().splitlines()
-        found[name] = lines[0] if lines else "unknown"
+        version = re.search(r"\d+\.\d[\w.+-]*", done.stdout + done.stderr)
+        found[name] = version[0] if version else "unknown"
     return found

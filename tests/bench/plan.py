@@ -15,6 +15,7 @@ class Plan:
     file_mib: int  # the file that is read
     part_mib: int  # the smaller file, for many clients at once
     rounds: int  # interleaved repetitions of a comparison
+    warm_ups: int  # the same before, not counted: they fill the host's caches
     calls: int  # null calls of one run
     paused_calls: int  # of one run with a pause before each
     call_runs: int
@@ -25,6 +26,6 @@ class Plan:
     supervisor_restarts: int
 
 
-FULL = Plan("full", 570.0, 60.0, 1024, 128, 7, 200_000, 3_000, 5, 2_000_000, 8.0, 20.0, 20, 10)
-QUICK = Plan("quick", 52.0, 20.0, 256, 64, 3, 50_000, 500, 2, 500_000, 1.0, 20.0, 5, 2)
-TINY = Plan("tiny", 10.0, 20.0, 8, 2, 1, 1_000, 20, 1, 5_000, 0.1, 40.0, 1, 1)
+FULL = Plan("full", 570.0, 60.0, 1024, 128, 7, 1, 200_000, 3_000, 5, 2_000_000, 8.0, 20.0, 20, 10)
+QUICK = Plan("quick", 52.0, 20.0, 256, 64, 3, 1, 50_000, 500, 2, 500_000, 1.0, 20.0, 5, 2)
+TINY = Plan("tiny", 10.0, 20.0, 8, 2, 1, 0, 1_000, 20, 1, 5_000, 0.25, 40.0, 1, 1)

@@ -61,9 +61,10 @@ def measure_recovery(plan: Plan, data: Data, budget: Budget, progress: Progress,
         kinds[name] = _described(outcome, samples[name])
     judged = [name for name in JUDGED if name in kinds]
     target = TARGETS["recovery_ms"]
-    result = figure(
-        [each for name in judged for each in samples[name]], UNITS["recovery_ms"], target, **kinds
-    )
+    together = [each for name in judged for each in samples[name]]
+    if not together:
+        raise NotMeasured("no recovery was seen", broken=plan.name != "tiny")
+    result = figure(together, UNITS["recovery_ms"], target, **kinds)
     # Each kind has to reach it, not only all of them together.
     reached = [
         kinds[name]["n"] > 0 and target.is_reached(kinds[name]["median"], kinds[name]["p99"])
@@ -79,7 +80,7 @@ def _described(outcome: Outcome, samples: list[float]) -> Figure:
     return spread(samples) | {
         "recoveries": recoveries,
         "replayed_per_recovery": rounded(report["replayed"] / recoveries) if recoveries else None,
-        "ready_ms_median": report["ready_ms"]["median"],  # from the death until the successor serves
+        "stages_ms": systems.recovery_stages(outcome),
         "failed_requests": report["failed_requests"],
         "mb_per_s": rounded(report["bytes"] / 1e6 / seconds),
         "spin_ms_per_s": rounded(report["spin_ms"] / seconds),
@@ -95,13 +96,13 @@ def measure_speed_ratio(
     harsh = systems.request(words, data.erofs, system_file, kill=(VICTIM, 10.0))
     disturbed: list[Outcome] = []
     ratios, speeds = [], []
-    for number in range(plan.rounds + 1):
+    for number in range(1 - plan.warm_ups, plan.rounds + 1):
         if number > 1 and budget.spent:
             break
         progress(f"read with 10 kills a second, run {number} of {plan.rounds}")
         alone = systems.run(quiet, plan.run_s)
         killed = systems.run(harsh, plan.run_s)
-        if number:  # the first run fills the host's caches
+        if number > 0:
             disturbed.append(killed)
             ratios.append(killed.said["bytes_per_s"] / alone.said["bytes_per_s"])
             speeds.append(alone.said["bytes_per_s"] / 1e6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -54,6 +55,9 @@ def measure(plan: Plan, groups: tuple[str, ...], progress: Progress) -> dict[str
                 result |= step.work()
             except NotMeasured as problem:
                 result |= {key: _empty(key, str(problem), broken=problem.broken) for key in step.keys}
+            except Exception as error:  # a bug here or there must not cost ten minutes of other figures
+                traceback.print_exc()
+                result |= {key: _empty(key, repr(error), broken=True) for key in step.keys}
             budget.end(step.keys[0])
     seconds = round(time.monotonic() - begin, 1)
     result["run"] = {"plan": plan.name, "seconds": seconds, "groups": groups, "steps": budget.taken}
@@ -108,6 +112,11 @@ def broken(result: dict[str, Any]) -> list[str]:
     return [key for key in (*KEYS, *STRICT_KEYS) if result[key].get("broken")]
 
 
+def is_shown(key: str) -> bool:
+    """Is there anything to show of it?"""
+    return not (key.endswith(SUFFIX) and key.removesuffix(SUFFIX) in WITHOUT_DEVICE)
+
+
 def show(result: dict[str, Any], path: Path) -> None:
     """Print the machine and the table."""
     machine, run = result["machine"], result["run"]
@@ -119,10 +128,8 @@ def show(result: dict[str, Any], path: Path) -> None:
     table = Table(
         ["figure", "median", "p99", "n", "unit", "to reach", "reached", "beside"], ["median", "p99", "n"]
     )
-    for key in (*KEYS, *STRICT_KEYS):
+    for key in filter(is_shown, (*KEYS, *STRICT_KEYS)):
         each = result[key]
-        if key.endswith(SUFFIX) and key.removesuffix(SUFFIX) in WITHOUT_DEVICE:
-            continue
         reached = {True: "yes", False: "NO", None: None}[each["reached"]]
         beside = each.get("reason") or _beside(key.removesuffix(SUFFIX), each)
         cells = [_number(each["median"]), _number(each["p99"]), each["n"] or None]

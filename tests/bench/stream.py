@@ -60,14 +60,14 @@ def measure(plan: Plan, data: Data, budget: Budget, progress: Progress) -> dict[
     """All figures of this group, those of strict DMA mode too."""
     names = ("two CPUs", "one CPU")
     rounds: dict[str, dict[str, Reading]] = {name: _readings(data) for name in names}
-    for number in range(plan.rounds + 1):
+    for number in range(1 - plan.warm_ups, plan.rounds + 1):
         if number > 1 and budget.spent:
             break
         for name, readings in rounds.items():
             progress(f"sequential read, {name}, run {number} of {plan.rounds}")
             with one_cpu() if name == "one CPU" else contextlib.nullcontext():
                 for reading in readings.values():
-                    _take(reading, data, warm_up=number == 0)
+                    _take(reading, data, warm_up=number < 1)
     result: dict[str, Figure] = {}
     for suffix, ours in (("", "r3s3"), ("_strict", "r3s3_strict")):
         result |= _figures(rounds["two CPUs"], rounds["one CPU"], ours, suffix)
@@ -84,7 +84,7 @@ def _readings(data: Data) -> dict[str, Reading]:
 
 
 def _take(reading: Reading, data: Data, warm_up: bool) -> None:
-    """One run; what fails is not tried again. The first, which fills the host's caches, does not count."""
+    """One run; what fails is not tried again."""
     if reading.reason:
         return
     try:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import statistics
 import tempfile
 import threading
 import time
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.bench.figures import NotMeasured
+from tests.bench.figures import NotMeasured, rounded
 from tests.bench.host import ROOT, busy_s
 from vmm.cli import launch
 from vmm.cli.command import CommandError
@@ -27,6 +28,7 @@ DEFAULT = ROOT / "images/default.toml"
 STRICT = SYSTEMS / "strict.toml"
 FAILING = SYSTEMS / "failing.toml"
 PROCESS = "tests.bench.process"
+STAGES = ("died", "let_run", "first_instruction", "ready", "answered")  # of a recovery, see there
 NAME = f"bench-{os.getpid()}"
 
 
@@ -98,7 +100,7 @@ def run(
     kill_outside: tuple[str, float] | None = None,
     stop_after_s: float | None = None,
 ) -> Outcome:
-    """Run a system to the end of its program; NotMeasured (broken) if it fails or takes longer than `seconds`.
+    """Run a system to the end of its program; NotMeasured (broken) if it fails or takes longer.
 
     `kill_outside` sends the component's tender SIGKILL so many times a second, as anybody on the host could.
     With `stop_after_s` the system is stopped so long after the program's start; nothing is said then.
@@ -185,7 +187,7 @@ def recovery_times(outcome: Outcome, causes_ns: list[int] | None = None) -> list
     noticed the death, so that its own delay counts.
     """
     times = []
-    for died_ns, answered_ns in outcome.report["recoveries_ns"]:
+    for died_ns, *_, answered_ns in outcome.report["recoveries_ns"]:
         begin_ns = died_ns
         if causes_ns is not None:
             begin_ns = max((cause for cause in causes_ns if cause <= died_ns), default=0)
@@ -193,6 +195,18 @@ def recovery_times(outcome: Outcome, causes_ns: list[int] | None = None) -> list
                 continue  # it died of something else
         times.append((answered_ns - begin_ns) / 1e6)
     return times
+
+
+def recovery_stages(outcome: Outcome) -> dict[str, float]:
+    """Median milliseconds of each part of the recoveries: how long until what the key names."""
+    whole = [moments for moments in outcome.report["recoveries_ns"] if None not in moments]
+    if not whole:
+        return {}
+    return {
+        stage: rounded(statistics.median((each[at] - each[at - 1]) / 1e6 for each in whole))
+        for at, stage in enumerate(STAGES)
+        if at
+    }
 
 
 Progress = Callable[[str], None]

@@ -90,6 +90,27 @@ def test_a_complaint_of_mkfs(tree: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert str(caught.value) == f"{tree}: mkfs.erofs could not make {tmp_path}/image of it: erofs: too bad"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_file_that_may_not_be_read(tree: Path, tmp_path: Path) -> None:
+    (tree / "sub").mkdir()
+    (tree / "sub/secret").write_text("secret")
+    (tree / "sub/secret").chmod(0o600)
+    code = (
+        "import os; from images import image\n"
+        "os.setuid(65534)\n"
+        f"try: image._check_readable(image.Path({str(tree)!r}))\n"
+        "except image.ImageError as error: print(error)"
+    )
+    for folder in (tree, *list(tree.parents)[:3]):
+        if folder.owner() == "root" and folder != Path("/tmp"):
+            folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(module.__file__).parents[1], capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == f"{tree}/sub/secret: no permission to read it: run as its owner or as root"
+
+
 def test_without_mkfs(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda name, path: None)
     with pytest.raises(ImageError) as caught:

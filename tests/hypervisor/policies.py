@@ -12,6 +12,7 @@ from hypervisor.policy import (
     GrantObjects,
     Policy,
     Pool,
+    Protocol,
     RestartPolicy,
     StateRegion,
     Trust,
@@ -47,9 +48,7 @@ def channel(index: int, client: str, server: str, **changes: object) -> Channel:
         client_interface=f"i{index}",
         server=server,
         server_interface=f"i{index}",
-        protocol="blk",
-        protocol_number=1,
-        protocol_version=1,
+        protocol=Protocol("blk", 1, 1, {"read": 2, "write": 3}),
         slots=4,
         slot_data=PAGE,
         operations=0b1110,
@@ -59,7 +58,7 @@ def channel(index: int, client: str, server: str, **changes: object) -> Channel:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-SUPERVISE = channel(0, "hypervisor", "rs", protocol="supervise", protocol_number=4)
+SUPERVISE = channel(0, "hypervisor", "rs", protocol=Protocol("supervise", 4, 1, {}))
 DISK = Device(
     name="disk0",
     component="driver",

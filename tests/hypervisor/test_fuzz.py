@@ -18,9 +18,20 @@ from tests.hypervisor.policies import RW, STATE, storage, strict
 from tests.hypervisor.world import World
 
 NAMES = ("rs", "driver", "files")
-STEPS = 400
+STEPS = 300
 NUMBERS = (0, 1, 2, 3, 4, 63, 64, 0xFFFF, 0x10000, 0x10001, 0x20000, 1 << 32, 1 << 63, (1 << 64) - 1)
-FATAL = (abi.HYPERCALL_EXIT, abi.HYPERCALL_PANIC, abi.HYPERCALL_WAIT)
+LENDER = (abi.HYPERCALL_GRANT,) * 4 + (abi.HYPERCALL_REVOKE,) * 2 + (abi.HYPERCALL_COMPLAIN,)
+BORROWER = (
+    abi.HYPERCALL_MAP_GRANT,
+    abi.HYPERCALL_UNMAP_GRANT,
+    abi.HYPERCALL_COPY_FROM_GRANT,
+    abi.HYPERCALL_COPY_TO_GRANT,
+    abi.HYPERCALL_DMA_OPEN,
+    abi.HYPERCALL_DMA_OPEN,
+    abi.HYPERCALL_DMA_CLOSE,
+)
+SENSIBLE = {"rs": (abi.HYPERCALL_LOG,), "driver": BORROWER, "files": LENDER}
+ANY = (abi.HYPERCALL_RECONNECT, abi.HYPERCALL_LOG, abi.HYPERCALL_OUTPUT)
 
 
 class Chaos:
@@ -29,68 +40,68 @@ class Chaos:
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
         self.random = random.Random(seed)
-        self.grants: list[int] = []
 
     def step(self) -> None:
-        """Something happens."""
+        """Something happens; mostly a hypercall."""
         name = self.random.choice(NAMES)
         tender = self.world.tender(name)
-        chance = self.random.random()
-        if chance < 0.6:
+        if self.random.random() < 0.85:
             self.hypercall(name)
-        elif chance < 0.66:
-            self.world.system.kill(self.world.live(name))
-        elif chance < 0.70:
-            tender.fault(self.random.choice(NUMBERS), *self.random.choices(NUMBERS, k=5))
-        elif chance < 0.72:
-            tender.die()
-        elif chance < 0.76:
-            tender.stopped = not tender.stopped
-        elif chance < 0.78:
-            tender.immortal = True
-        elif chance < 0.82:
-            for each in self.world.launcher.tenders:
-                each.immortal = False
-                if each.killed:
-                    each.die()
-        elif chance < 0.84:
-            self.world.backend.die()
-        elif chance < 0.88:
-            self.world.backend.slow = not self.world.backend.slow
-        elif chance < 0.92:
-            self.world.backend.finish()
-        elif chance < 0.94:
-            spares = self.world.spares(name)
-            if spares:
-                spares[0].die()
-        elif chance < 0.96 and self.world.supervisor:
-            self.world.supervisor.alive = not self.world.supervisor.alive
-        elif chance < 0.98:
-            self.world.launcher.away = not self.world.launcher.away
-        else:
-            self.world.backend.misled()
-        self.world.turns(self.random.randrange(3))
+            self.world.turns(self.random.randrange(3))
+            return
+        match self.random.randrange(14):
+            case 0 | 1:
+                self.world.system.kill(self.world.live(name))
+            case 2:
+                tender.fault(self.random.choice(NUMBERS), *self.random.choices(NUMBERS, k=5))
+            case 3:
+                tender.die()
+            case 4 | 5:
+                tender.stopped = not tender.stopped
+            case 6:
+                tender.immortal = True
+            case 7:
+                self.bury()
+            case 8:
+                self.world.backend.die()
+            case 9 | 10:
+                self.world.backend.slow = not self.world.backend.slow
+                self.world.backend.finish()
+            case 11:
+                for spare in self.world.spares(name):
+                    spare.die()
+            case 12:
+                assert self.world.supervisor
+                self.world.supervisor.alive = not self.world.supervisor.alive
+            case 13:
+                self.world.launcher.away = not self.world.launcher.away
+        self.world.turns(self.random.randrange(20))
+
+    def bury(self) -> None:
+        """The kills that had no effect yet have it now."""
+        for each in self.world.launcher.tenders:
+            each.immortal = False
+            if each.killed:
+                each.die()
 
     def hypercall(self, name: str) -> None:
         """A call that is more often sensible than not, if the guest may make one."""
         tender = self.world.tender(name)
         if not tender.started or tender.instance.calling:
             return
-        call = self.random.choice(sorted(abi.HYPERCALL_NAMES))
-        if call in FATAL and self.random.random() < 0.8:
+        if not tender.instance.ready_ns:
+            tender.hypercall(abi.HYPERCALL_READY)
             return
         args = self.random.choices(NUMBERS, k=5)
-        if self.random.random() < 0.8 and call != abi.HYPERCALL_READY:
-            args[:3] = [self.random.choice(self.grants or [0]), 0, self.random.choice((0, 4095, 4096))]
-            if call in (abi.HYPERCALL_GRANT, abi.HYPERCALL_RECONNECT, abi.HYPERCALL_COMPLAIN):
-                args[:3] = [self.random.randrange(2) if name == "files" else 0, 0, RW]
-        body = bytes(args[4]) if args[4] <= 4096 else b""
-        seen = len(tender.results)
-        tender.hypercall(call, *args, body=body)
-        self.world.turns(2)
-        if call == abi.HYPERCALL_GRANT and len(tender.results) > seen and not tender.results[-1].args[0]:
-            self.grants.append(tender.results[-1].args[1])
-            self.grants = self.grants[-4:]
+        if self.random.random() < 0.05:
+            tender.hypercall(self.random.choice(sorted(abi.HYPERCALL_NAMES)), *args)
+            return
+        call = self.random.choice(SENSIBLE[name] if self.random.random() < 0.8 else ANY)
+        args[0] = self.random.randrange(2) if name == "files" else 0
+        if call in BORROWER or call == abi.HYPERCALL_REVOKE:
+            args[0] = self.random.choice([*self.world.system.grants._grants, 0])
+        args[1], args[2] = 0, RW if call == abi.HYPERCALL_GRANT else self.random.choice((0, 4095, 4096))
+        tender.hypercall(call, *args, body=bytes(args[4]) if args[4] <= 4096 else b"")
 
     def calm(self) -> None:
         """Nothing hinders anybody any more."""
@@ -102,9 +113,8 @@ class Chaos:
             backend.slow = False
             backend.finish()
         for tender in world.launcher.tenders:
-            tender.stopped = tender.immortal = False
-            if tender.killed:
-                tender.die()
+            tender.stopped = False
+        self.bury()
 
         def settled() -> bool:
             live = [world.live(name) for name in NAMES]
@@ -120,6 +130,7 @@ class Chaos:
         world.until(settled)
         world.turn(0.02)
         world.until(lambda: settled() and not any(world.tender(n).instance.calling for n in NAMES))
+        world.turns(2)  # the last answers are read
 
 
 @pytest.mark.parametrize("seed", range(6))

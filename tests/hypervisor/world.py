@@ -153,6 +153,7 @@ class FakeBackend:
         self.windows: dict[int, int] = {}  # iova -> inode
         self.queues = 0
         self.closed = False
+        self.dead = False
         self.slow = False  # keeps `done` callbacks until `finish`
         self.full = False  # no room for windows
         self.waiting: list[Callable[[bool], None]] = []
@@ -163,7 +164,9 @@ class FakeBackend:
                 effect()
             done(ok)
 
-        if self.slow:
+        if self.dead:
+            finish(False)
+        elif self.slow:
             self.waiting.append(finish)
         else:
             finish(True)
@@ -176,6 +179,7 @@ class FakeBackend:
 
     def die(self, why: str = "its process ended") -> None:
         """The device is lost: first what is under way fails, then it is told."""
+        self.dead = True
         self.finish(False)
         self.lost(why)
 

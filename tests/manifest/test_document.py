@@ -9,7 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm.document import dotted, key_lines, size_text, suggestion
+from vmm.diagnosis import key_lines
+from vmm.document import dotted, size_text, suggestion
 
 EXAMPLE = """\
 # a comment with a [header] and a key = 1

@@ -10,6 +10,7 @@ import pytest
 from hypervisor.abi import generated as abi
 from hypervisor.policy import GrantObjects, Pool, RestartPolicy, StateRegion
 from vmm import manifest
+from vmm.diagnosis import explain
 from vmm.document import ConfigurationError, ManifestError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -160,7 +161,7 @@ def read(name: str) -> manifest.Manifest:
 def test_error(name: str) -> None:
     with pytest.raises(ManifestError) as caught:
         read(f"manifests/{name}.toml")
-    assert str(caught.value).replace(f"{FIXTURES}/", "") == ERRORS[name]
+    assert explain(vars(caught.value)).replace(f"{FIXTURES}/", "") == ERRORS[name]
 
 
 def test_every_fixture_has_its_error() -> None:
@@ -168,15 +169,18 @@ def test_every_fixture_has_its_error() -> None:
 
 
 def test_missing_file() -> None:
-    with pytest.raises(ManifestError, match=r"nowhere\.toml: No such file or directory; check the path$"):
+    with pytest.raises(ManifestError) as caught:
         read("nowhere.toml")
+    message = f"{FIXTURES}/nowhere.toml: No such file or directory; check the path"
+    assert explain(vars(caught.value)) == message
 
 
 def test_file_too_large(tmp_path: Path) -> None:
     file = tmp_path / "large.toml"
     file.write_text("#" * ((1 << 20) + 1))
-    with pytest.raises(ManifestError, match=r"large\.toml: larger than 1 MiB; this is not a file of ours$"):
+    with pytest.raises(ManifestError) as caught:
         manifest.read(file, PROTOCOLS)
+    assert explain(vars(caught.value)) == f"{file}: larger than 1 MiB; this is not a file of ours"
 
 
 def test_good_server() -> None:
@@ -185,7 +189,7 @@ def test_good_server() -> None:
     assert (component.name, component.image) == ("files", "files.elf")
     assert (component.memory, component.memory_kind) == (8 << 20, "shared")
     assert component.restart == RestartPolicy("backoff", (0, 10, 100), 50, 60_000, 0)
-    assert (component.heartbeat_ms, component.cpu_percent) == (250, 50)
+    assert component.heartbeat_ms == 250
     assert component.states == (StateRegion("open_files", 65536, 1, frozenset({"crash", "update"})),)
     serves = files.serves["fs"]
     assert (str(serves.protocol), serves.operations, serves.clients) == ("fs@1", 0b11110, 2)
@@ -227,4 +231,4 @@ def test_mutations_are_values_or_errors(name: str, tmp_path: Path) -> None:
         try:
             manifest.read(file, PROTOCOLS)
         except ConfigurationError as error:
-            assert str(error).startswith(f"{file}")
+            assert explain(vars(error)).startswith(f"{file}")

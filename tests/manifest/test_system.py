@@ -9,6 +9,7 @@ import pytest
 from hypervisor.abi import generated as abi
 from hypervisor.policy import Device, Policy
 from vmm import system
+from vmm.diagnosis import explain
 from vmm.document import ConfigurationError, ManifestError, ProgramNotFoundError, SystemFileError
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -96,21 +97,11 @@ ERRORS: dict[str, tuple[type[ConfigurationError], str]] = {
         'systems/no_supervisor.toml:5: system.supervisor: no component "supervisr"; known '
         "components: driver, files",
     ),
-    "operation_not_routed": (
-        SystemFileError,
-        'systems/operation_not_routed.toml:12: routes."files.blk": files.blk asks for operation '
-        '"read", which this route does not allow; allow it here, or change parts/files.toml:19',
-    ),
     "operation_not_served": (
         SystemFileError,
         'systems/operation_not_served.toml:12: routes."files.blk": files.blk asks for operation '
         '"write", which driver.blk does not serve; change parts/greedy.toml:17 or '
         "parts/driver.toml:12",
-    ),
-    "operation_unknown": (
-        SystemFileError,
-        'systems/operation_unknown.toml:12: routes."files.blk": blk@1 has no operation "reed"; '
-        'did you mean "read"?',
     ),
     "program_folder": (
         SystemFileError,
@@ -213,7 +204,7 @@ def test_error(name: str) -> None:
     kind, message = ERRORS[name]
     with pytest.raises(kind) as caught:
         compile_fixture(name, *PROGRAMS.get(name, (None, 1)))
-    assert str(caught.value).replace(f"{FIXTURES}/", "") == message
+    assert explain(vars(caught.value)).replace(f"{FIXTURES}/", "") == message
     assert caught.value.status == 125
 
 
@@ -224,21 +215,23 @@ def test_every_fixture_has_its_error() -> None:
 def test_program_not_found() -> None:
     with pytest.raises(ProgramNotFoundError) as caught:
         compile_fixture("good", "readr")
-    assert str(caught.value) == (
+    assert explain(vars(caught.value)) == (
         f'{FIXTURES}/systems/good.toml: no program "readr" in this system; did you mean "reader"?'
     )
     assert caught.value.status == 127
 
 
 def test_too_many_programs() -> None:
-    with pytest.raises(SystemFileError, match=r"good\.toml: 65 instances; use 1 to 64$"):
+    with pytest.raises(SystemFileError) as caught:
         compile_fixture("good", "reader", 65)
+    message = f"{FIXTURES}/systems/good.toml: 65 instances; use 1 to 64"
+    assert explain(vars(caught.value)) == message
 
 
 def test_program_without_route() -> None:
     with pytest.raises(SystemFileError) as caught:
         compile_fixture("good", "writer")
-    assert str(caught.value) == (
+    assert explain(vars(caught.value)) == (
         f'{FIXTURES}/systems/good.toml:15: routes: no route for "program.log", which writer needs; '
         'add "program.log" = "server.interface"'
     )
@@ -261,7 +254,7 @@ def test_channels_of_one_component(tmp_path: Path) -> None:
     (tmp_path / "console.toml").write_text(console.replace(body, twice))
     with pytest.raises(SystemFileError) as caught:
         system.compile(tmp_path / "system.toml", protocols=FIXTURES / "protocols")
-    assert str(caught.value) == (
+    assert explain(vars(caught.value)) == (
         f"{tmp_path}/system.toml:5: components.console: 65 channels; use at most 64 for one component"
     )
 

@@ -222,10 +222,7 @@ impl System for Host {
 
     fn now(&self) -> Time {
         match std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH) {
-            Ok(since) => Time {
-                seconds: setting("NOW", since.as_secs()) as i64,
-                nanoseconds: since.subsec_nanos(),
-            },
+            Ok(since) => Time { seconds: setting("NOW", since.as_secs()) as i64, nanoseconds: since.subsec_nanos() },
             Err(_) => Time::default(),
         }
     }

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from images import guests
 from images.image import build
 from tests.programs.conftest import REPOSITORY, Outcome, coreutils, difference, expand, run_command
 
@@ -82,6 +83,8 @@ class Machine:
 @pytest.fixture(scope="module")
 def machine(tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
     """The tree with the host's accounts, as an image. Giants would take their time to be copied."""
+    components = ["console", "disk_driver", "file_server", "reincarnation_server"]
+    guests.build([*components, "cat", "ls", "sha256sum", "sha256tree", "stat"], report=lambda _: None)
     folder = tmp_path_factory.mktemp("vm")
     source = folder / "source"
     shutil.copytree(tree, source, symlinks=True, ignore=_without_giants, copy_function=_copy)

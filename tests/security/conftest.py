@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -111,9 +113,12 @@ class Scene:
         return self._control.execute(command, **arguments)
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up. The thread's read would keep the launch socket open beyond its closing."""
         if self._control:
             self._control.__exit__()
+        with contextlib.suppress(OSError):
+            self._running._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
 
     def texts(self, component: str) -> list[str]:
         """What the log says about a component."""

@@ -75,11 +75,12 @@ def test_silent_server(stage: Stage) -> None:
     assert scene.report["deaths"] == {}
 
 
-def test_server_that_returns(stage: Stage) -> None:
-    with stage.play(SERVER, "caller", "plain", "20", server="exits") as scene:
+@pytest.mark.parametrize("crime", ["exits", "ready_twice"])
+def test_server_that_dies_of_its_own_call(stage: Stage, crime: str) -> None:
+    with stage.play(SERVER, "caller", "plain", "20", server=crime) as scene:
         assert scene.end() == 0
     assert json.loads(stage.output)["failed"] == 0
-    assert scene.report["deaths"] == {"exits": 1}
+    assert scene.report["deaths"] == {crime: 1}
 
 
 def test_use_of_a_revoked_grant(stage: Stage) -> None:

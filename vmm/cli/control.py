@@ -1,53 +1,99 @@
-"""Speaking with a running system through its control socket: one JSON object a line, answered in order."""
+"""Control sockets: where they are, making one for a new system, and speaking with a running one.
+
+One JSON object a line, answered in order; `hypervisor/control.py` describes the commands.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import socket
 from pathlib import Path
 from typing import Any
 
-from hypervisor.control import runtime_directory
 from vmm.cli.command import CommandError
 
 ANSWER_SECONDS = 10.0
 ANSWER_MAX = 64 << 20
+BACKLOG = 16
+SYSTEMS_MAX = 64  # of one name
+
+
+class RefusedError(CommandError):
+    """The system does not do that; `kind` is the class of its error."""
+
+    def __init__(self, kind: str, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+
+def runtime_directory() -> Path:
+    """The folder of control sockets: $R3S3_RUNTIME_DIR, or the usual place of this user."""
+    if chosen := os.environ.get("R3S3_RUNTIME_DIR"):
+        return Path(chosen)
+    if os.geteuid() == 0:
+        return Path("/run/r3s3")
+    if session := os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(session) / "r3s3"
+    return Path(f"/tmp/r3s3-{os.geteuid()}")
 
 
 def running() -> dict[str, Path]:
     """The control sockets of the systems that run, by name; one that nobody listens on is left out."""
-    found = {}
-    for path in sorted(runtime_directory().glob("*.sock")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            try:
-                probe.connect(str(path))
-            except OSError:
-                continue
-        found[path.stem] = path
-    return found
+    return {path.stem: path for path in sorted(runtime_directory().glob("*.sock")) if _answers(path)}
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def listen(name: str, chosen: bool) -> tuple[socket.socket, Path]:
+    """A listening control socket for a new system `name`, which only this user may connect to, and its path.
+
+    Where one of that name runs it is NAME-2 and so on, or an error if the user has `chosen` the name.
+    """
+    folder = runtime_directory()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid not in (0, os.geteuid()):  # who could put a socket of his own in the place of ours
+        raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
+    for number in range(1, SYSTEMS_MAX + 1):
+        path = folder / (f"{name}.sock" if number == 1 else f"{name}-{number}.sock")
+        if not path.exists() or not _answers(path):
+            path.unlink(missing_ok=True)  # left by one that was killed
+            return _listener(path), path
+        if chosen:
+            raise CommandError(f'a system "{name}" is already running; choose another with -s')
+    raise CommandError(f"{SYSTEMS_MAX} systems are running already; end one")
+
+
+def _listener(path: Path) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(BACKLOG)
+    return listener
 
 
 class Control:
-    """A connection to the system `name`, or to the only one that runs. A context manager."""
+    """A connection to the system `name`, or to the only one that runs, or to the one at `path`.
 
-    def __init__(self, name: str | None) -> None:
-        systems = running()
-        if not systems:
-            raise CommandError(
-                f"no system is running (looked in {runtime_directory()}); start one with r3s3 run"
-            )
-        names = ", ".join(systems)
-        if name is None and len(systems) > 1:
-            raise CommandError(f"several systems are running: {names}; choose one with -s NAME")
-        if name is not None and name not in systems:
-            raise CommandError(f'no system "{name}" is running; running: {names}')
-        self.name = name or next(iter(systems))
+    A context manager.
+    """
+
+    def __init__(self, name: str | None, path: Path | None = None) -> None:
+        path = path or _choose(name)
+        self.name = path.stem
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(ANSWER_SECONDS)
         self._number = 0
         self._rest = b""
         try:
-            self._socket.connect(str(systems[self.name]))
+            self._socket.connect(str(path))
         except OSError as error:
             raise self._lost(error) from None
 
@@ -58,7 +104,7 @@ class Control:
         self._socket.close()
 
     def execute(self, command: str, **arguments: object) -> Any:
-        """The answer of the system to `command`; CommandError where it refuses."""
+        """The answer of the system to `command`; RefusedError where it refuses."""
         self._number += 1
         request = {"execute": command, "arguments": arguments, "id": self._number}
         try:
@@ -67,7 +113,7 @@ class Control:
         except OSError as error:
             raise self._lost(error) from None
         if "error" in answer:
-            raise CommandError(answer["error"]["desc"])
+            raise RefusedError(answer["error"]["class"], answer["error"]["desc"])
         return answer["return"]
 
     def _line(self) -> dict[str, Any]:
@@ -84,3 +130,15 @@ class Control:
         if isinstance(error, TimeoutError):
             return CommandError(f'system "{self.name}" does not answer; is its hypervisor process stopped?')
         return CommandError(f'system "{self.name}" has ended ({error.strerror or error})')
+
+
+def _choose(name: str | None) -> Path:
+    systems = running()
+    if not systems:
+        raise CommandError(f"no system is running (looked in {runtime_directory()}); start one with r3s3 run")
+    names = ", ".join(systems)
+    if name is None and len(systems) > 1:
+        raise CommandError(f"several systems are running: {names}; choose one with -s NAME")
+    if name is not None and name not in systems:
+        raise CommandError(f'no system "{name}" is running; running: {names}')
+    return systems[name or next(iter(systems))]

@@ -1,29 +1,37 @@
 """Starting a system from the command line: spawn its hypervisor process, ask it to run, wait for the end.
 
-The hypervisor process (`vmm.system_process`) inherits one end of a socketpair. One JSON line asks, and JSON
-lines come back: started, error, ended. The socket's end-of-file means the same in both directions: the other
-side is gone, tear everything down. So nothing survives this process, however it dies.
+The hypervisor process (`vmm.start`) inherits one end of a socketpair. One JSON line asks (with it goes the
+system's control socket, listening), and JSON lines come back: started, exited, ended; or error. The end of
+the stream means the same in both directions: the other side is gone, tear everything down. So nothing survives
+this process, however it dies.
+
+What needs no trust happens on this side: looking at the host, the control socket's name, killing on purpose,
+the report, and the line numbers in messages about wrong files.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
 
+from vmm.cli import control
 from vmm.cli.command import CommandError, say
+from vmm.cli.killer import Killer
+from vmm.cli.report import complete
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULE = "vmm.system_process"
+MODULE = "vmm.start"
 STOP_SECONDS = 2.0
 LINE_MAX = 64 << 20
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -43,7 +51,6 @@ class Request:
     seed: int = 1
     report: bool = False
     spares: bool = True
-    limits: dict[str, int] = field(default_factory=dict)
     started_ns: int = 0  # CLOCK_MONOTONIC when the command line started; boot time counts from here
 
 
@@ -67,6 +74,27 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise Interrupted(number)
 
 
+def machine() -> dict[str, int]:
+    """What the mechanism is told about this host."""
+    from vmm import probe  # while the hypervisor process starts
+
+    try:
+        return probe.choose()._asdict()
+    except probe.ProbeError as error:
+        raise CommandError(str(error), error.status) from None
+
+
+def system_name(file: str) -> str:
+    """The name that the system file gives; what may be wrong with it the hypervisor process will say."""
+    import tomllib
+
+    try:
+        name = str(tomllib.loads(Path(file).read_text(encoding="utf-8"))["system"]["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return "system"
+    return name if name.isidentifier() else "system"
+
+
 class Launch:
     """One system, from its start to its end. A context manager; leaving it takes the system down.
 
@@ -78,16 +106,29 @@ class Launch:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", MODULE, "--launch-fd", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", MODULE, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 pass_fds=(theirs.fileno(),),
                 env={**os.environ, "PYTHONPATH": path},
                 process_group=0,  # a terminal's Ctrl-C is for us, who then stop the system in good order
             )
+        self.request = request
         self._socket = ours
         self._rest = b""
-        self._send(asdict(request))
+        self._patience: float | None = None  # seconds without any event
+        self._killers: list[Killer] = []
+        self._path: Path | None = None
+        try:
+            self._machine = machine()
+            name = request.name or system_name(request.system_file)
+            listener, self._path = control.listen(name, chosen=request.name is not None)
+            with listener:
+                fields = asdict(request) | {"name": self._path.stem, "machine": self._machine}
+                self._send(fields, [listener.fileno()])
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Launch:
         return self
@@ -95,27 +136,69 @@ class Launch:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _send(self, line: dict[str, Any]) -> None:
+    def _send(self, line: dict[str, Any], fds: Sequence[int] = ()) -> None:
+        data = json.dumps(line).encode() + b"\n"
         try:
-            self._socket.sendall(json.dumps(line).encode() + b"\n")
+            sent = socket.send_fds(self._socket, [data], fds)
+            self._socket.sendall(data[sent:])
         except OSError:
             pass  # it is gone already; the end-of-file says so
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """The lines of the hypervisor process, until it closes the socket."""
+        """The lines of the hypervisor process, until it closes the socket. Meanwhile those are killed who are
+        to be killed."""
         while True:
             line, newline, rest = self._rest.partition(b"\n")
             if newline:
                 self._rest = rest
-                yield json.loads(line)
+                event = json.loads(line)
+                if self._follow(event):
+                    yield event
                 continue
+            due = min((killer.due for killer in self._killers), default=math.inf)
+            pause = max(0.0, due - time.monotonic()) + 1e-5
+            self._socket.settimeout(self._patience if due == math.inf else pause)
             try:
                 data = self._socket.recv(1 << 16)
+            except TimeoutError:
+                if due == math.inf:
+                    raise
+                self._strike()
+                continue
             except ConnectionError:
                 return
             if not data or len(self._rest) > LINE_MAX:
                 return
             self._rest += data
+
+    def _follow(self, event: dict[str, Any]) -> bool:
+        """Do our part in an event; whether it is of interest to others."""
+        kind = event["event"]
+        if kind == "started" and self.request.kill:
+            connection = control.Control(None, self._path)
+            self._killers = [Killer(connection, *each, self.request.seed) for each in self.request.kill]
+        elif kind == "exited":
+            self._stop_killing()
+        elif kind == "ended" and event["report"]:
+            kills = sum(killer.kills for killer in self._killers)
+            khz = self._machine["tsc_khz"]
+            event["report"] = complete(event["report"], self.request.started_ns, kills, khz)
+        elif kind == "error" and "key" in event:
+            from vmm.diagnosis import explain  # only needed once something is wrong
+
+            event["message"] = explain(event)
+        return kind != "exited"
+
+    def _strike(self) -> None:
+        try:
+            for killer in self._killers:
+                killer.strike()
+        except CommandError:  # the system has just ended
+            self._stop_killing()
+
+    def _stop_killing(self) -> None:
+        for killer in self._killers:
+            killer.due = math.inf
 
     def wait(self) -> Ending:
         """Wait for the end. SIGINT, SIGTERM and SIGHUP stop the system and give 128 + their number."""
@@ -142,10 +225,11 @@ class Launch:
 
     def _stop(self) -> None:
         """End the system in good order within STOP_SECONDS; a second signal does not wait."""
+        self._stop_killing()
         self._send({"stop": True})
         deadline = time.monotonic() + STOP_SECONDS
         try:
-            self._socket.settimeout(STOP_SECONDS)
+            self._patience = STOP_SECONDS
             for event in self.events():
                 if event["event"] == "ended" or time.monotonic() > deadline:
                     return
@@ -160,3 +244,5 @@ class Launch:
         except (subprocess.TimeoutExpired, Interrupted):
             self.process.kill()
             self.process.wait()
+        if self._path:
+            self._path.unlink(missing_ok=True)  # where the hypervisor process did not come to it

@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from hypervisor.abi.generated import HYPERCALL_NAMES
+from hypervisor.policy import Protocol
 from vmm.cli.command import Parser, Table, add_system_option, print_json, unit
 from vmm.cli.control import Control
-from vmm.manifest import read_protocols
 
 
 def add_arguments(parser: Parser) -> None:
@@ -32,7 +32,6 @@ def run(options: argparse.Namespace) -> int:
 def show(policy: dict[str, Any]) -> None:
     """The policy as three tables: components, channels, devices."""
     supervisor = policy["trust"]["supervisor"]
-    protocols = read_protocols()
     components = Table(["component", "version", "memory", "restart", "hypercalls"], ["memory"])
     for each in policy["components"]:
         restart = "program" if each["is_program"] else each["restart"]["policy"]
@@ -47,7 +46,7 @@ def show(policy: dict[str, Any]) -> None:
     components.show()
     channels = Table(["client", "server", "protocol", "operations", "sees", "lends"])
     for each in policy["channels"]:
-        protocol = protocols[f"{each['protocol']}@{each['protocol_version']}"]
+        protocol = Protocol(**each["protocol"])
         channels.row(
             f"{each['client']}.{each['client_interface']}",
             f"{each['server']}.{each['server_interface']}",

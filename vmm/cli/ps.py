@@ -9,7 +9,7 @@ from vmm.cli.control import Control
 
 # The most telling ones first: a narrow terminal shows those only.
 _NUMBERS = ("epoch", "restarts", "pid", "cpu ms", "memory", "read")
-_COUNTERS = ("exits", "waits", "doorbells", "calls", "replayed", "spares", "hypercalls", "wakeups")
+_COUNTERS = ("exits", "waits", "ring_doorbells", "calls", "replayed", "spares", "hypercalls", "wakeups")
 
 
 def add_arguments(parser: Parser) -> None:
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print_json(components)
         return 0
-    numbers = [*_NUMBERS, *_COUNTERS]
+    numbers = [*_NUMBERS, *(key.removeprefix("ring_") for key in _COUNTERS)]
     table = Table(["name", "state", *numbers], numbers)
     for each in components:
         table.row(

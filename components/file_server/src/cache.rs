@@ -8,7 +8,7 @@ use crate::blocks::{u32_at, Block, Blocks, Failure, Stop, BLOCK};
 use crate::crc32c::Checksum;
 use crate::kill_point;
 use crate::seal::{Seal, SUMS};
-use alloc::alloc::{alloc_zeroed, dealloc, Layout};
+use alloc::alloc::{alloc, dealloc, Layout};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
@@ -83,6 +83,8 @@ enum State {
     /// Queued for its checksums, a buffer, or the disk.
     Waiting,
     Reading,
+    /// Ready, but those who wait for it have not had their turn: not evicted.
+    Arrived,
     Ready,
 }
 
@@ -128,8 +130,9 @@ impl Cache {
     /// A cache of `data_frames` extents over a disk with `buffers` I/O buffers. Nothing is allocated later.
     pub fn new(seal: Seal, roots: Vec<u32>, checksum: Checksum, data_frames: usize, buffers: usize) -> Cache {
         let count = data_frames + TABLE_FRAMES;
-        // SAFETY: the size is not zero.
-        let memory = unsafe { alloc_zeroed(Cache::layout(count)) };
+        // SAFETY: the size is not zero. Not zeroed, since touching it all would take 10 ms of every start: a
+        // frame is only looked at when an extent has been copied into it.
+        let memory = unsafe { alloc(Cache::layout(count)) };
         assert!(!memory.is_null(), "not enough memory for {} cache extents", count);
         let empty = || Frame { state: State::Empty, pins: 0, used: 0, attempts: 0, ahead: false };
         let events = count + 1;
@@ -169,7 +172,7 @@ impl Cache {
     /// See to it that an extent comes. `ahead`: nobody waits for it yet, so it evicts nothing read ahead.
     pub fn want(&mut self, extent: Extent, ahead: bool) -> Want {
         if let Some(frame) = self.find(extent) {
-            return if self.frames[frame].state == State::Ready { Want::Ready } else { Want::Coming };
+            return if self.is_there(frame) { Want::Ready } else { Want::Coming };
         }
         let frame = match self.victim(extent, ahead) {
             Some(frame) => frame,
@@ -187,14 +190,15 @@ impl Cache {
     /// The bytes of one data extent, if it is there, and mark it as used.
     pub fn bytes(&mut self, extent: Extent) -> Option<&[u8]> {
         let frame = self.find(extent)?;
-        if self.frames[frame].state != State::Ready {
+        if !self.is_there(frame) {
             return None;
         }
         self.use_up_ahead(frame, false);
         self.clock += 1;
         self.frames[frame].used = self.clock;
         let bytes = self.blocks_in(extent) as usize * BLOCK;
-        // SAFETY: a frame that is ready is written by nobody until it is evicted, which takes `&mut self`.
+        // SAFETY: `take` has filled so many bytes of a frame that is ready, and nobody writes it until it is
+        // evicted, which takes `&mut self`.
         Some(unsafe { core::slice::from_raw_parts(self.frame_memory(frame), bytes) })
     }
 
@@ -238,7 +242,7 @@ impl Cache {
         self.frames[frame].attempts += u8::from(outcome != Outcome::Undone);
         match verdict {
             Ok(()) => {
-                self.frames[frame].state = State::Ready;
+                self.frames[frame].state = State::Arrived;
                 self.counters.loads += 1;
                 self.events.push_back(Event { extent, failure: None, block: 0 });
             }
@@ -250,6 +254,15 @@ impl Cache {
             Err((failure, block)) => self.fail(frame, failure, block.unwrap_or_else(|| self.first_block(extent))),
         }
         true
+    }
+
+    /// Those who waited for the extent of an event have had their turn.
+    pub fn noticed(&mut self, extent: Extent) {
+        if let Some(frame) = self.find(extent) {
+            if self.frames[frame].state == State::Arrived {
+                self.frames[frame].state = State::Ready;
+            }
+        }
     }
 
     pub fn next_event(&mut self) -> Option<Event> {
@@ -375,6 +388,10 @@ impl Cache {
         }
     }
 
+    fn is_there(&self, frame: usize) -> bool {
+        matches!(self.frames[frame].state, State::Arrived | State::Ready)
+    }
+
     fn find(&self, extent: Extent) -> Option<usize> {
         self.keys.iter().position(|key| *key == extent.0)
     }
@@ -418,7 +435,7 @@ impl Blocks for Cache {
         let offset = (number % EXTENT_BLOCKS) as usize * BLOCK;
         match self.bytes(Extent::of_block(number)) {
             Some(bytes) => {
-                // SAFETY: the extent contains block `number` (checked against the end of the data above).
+                // SAFETY: a Block is 4,096 bytes of any value, and that many were just sliced.
                 Ok(unsafe { &*(bytes[offset..offset + BLOCK].as_ptr() as *const Block) })
             }
             None => Err(Stop::Missing(number)),

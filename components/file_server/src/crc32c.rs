@@ -22,7 +22,7 @@ impl Checksum {
         // SAFETY: every x86-64 CPU has CPUID with leaf 1. (Newer compilers call it safe.)
         #[allow(unused_unsafe)]
         let instruction = unsafe { __cpuid(1) }.ecx & SSE42 != 0 && !portable;
-        Checksum { instruction, table: slices() }
+        Checksum { instruction, table: if instruction { [[0; 256]; 8] } else { slices() } }
     }
 
     /// The checksum of ordinary memory.

@@ -105,7 +105,7 @@ pub struct Service<T> {
     pub(crate) clients: Vec<Option<Client>>,
     requests: Vec<Request<T>>, // in the order they came
     pub(crate) walks: Vec<Walk>,
-    pub(crate) free_walks: Vec<usize>,
+    free_walks: Vec<usize>,
     walk_freed: bool, // since requests that wait for one were last looked at
 }
 
@@ -117,8 +117,8 @@ impl<T: Copy> Service<T> {
             cache,
             clients: (0..clients).map(|_| None).collect(),
             requests: Vec::with_capacity(requests),
-            walks: (0..WALKS).map(|_| Walk::new()).collect(),
-            free_walks: (0..WALKS).rev().collect(),
+            walks: Vec::with_capacity(WALKS),
+            free_walks: Vec::with_capacity(WALKS),
             walk_freed: false,
         }
     }
@@ -233,12 +233,18 @@ impl<T: Copy> Service<T> {
     pub fn run<C: Clients<Ticket = T>>(&mut self, disk: &mut dyn Disk, clients: &mut C) -> usize {
         let before = self.requests.len();
         self.cache.pump(disk);
+        let mut frame_freed = false;
         while let Some(event) = self.cache.next_event() {
             if let Some(failure) = event.failure {
                 clients.report(Report::BadBlock { block: event.block, failure });
             }
-            let concerned = |waiting| waiting == Waiting::Extent(event.extent) || waiting == Waiting::Frame;
-            self.wake(concerned, event.failure, clients);
+            self.wake(|waiting| waiting == Waiting::Extent(event.extent), event.failure, clients);
+            self.cache.noticed(event.extent);
+            frame_freed = true;
+        }
+        // Only now: whoever waits for a frame would evict what has come for others before their turn.
+        if frame_freed {
+            self.wake(|waiting| waiting == Waiting::Frame, None, clients);
         }
         while core::mem::take(&mut self.walk_freed) {
             self.wake(|waiting| waiting == Waiting::Walk, None, clients);
@@ -316,6 +322,15 @@ impl<T: Copy> Service<T> {
     fn finish<C: Clients<Ticket = T>>(&mut self, request: &mut Request<T>, answer: Answer, clients: &mut C) {
         self.give_walk_back(&request.work);
         clients.answer(request.ticket, answer);
+    }
+
+    /// A walk nobody uses, made at first need; None if all are in use.
+    pub(crate) fn take_walk(&mut self) -> Option<usize> {
+        if self.free_walks.is_empty() && self.walks.len() < WALKS {
+            self.walks.push(Walk::new());
+            return Some(self.walks.len() - 1);
+        }
+        self.free_walks.pop()
     }
 
     fn give_walk_back(&mut self, work: &Work) {

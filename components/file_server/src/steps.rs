@@ -25,7 +25,7 @@ impl<T: Copy> Service<T> {
                 let index = match *walk {
                     Some(index) => index,
                     None => {
-                        let index = self.free_walks.pop().ok_or(Pause::NoWalk)?;
+                        let index = self.take_walk().ok_or(Pause::NoWalk)?;
                         *walk = Some(index);
                         *to_subtree = self.begin_walk(index, client, *purpose, path)?;
                         index

@@ -1,9 +1,12 @@
 //! What the server must not forget when it dies itself: one record per component, in the state region.
 //!
 //! A record has two places. The older one is overwritten and becomes valid with its checksum, which is stored
-//! last: whenever the server dies, one of the two is whole. Without a state region everything is in the heap.
+//! last: whenever the server dies, one of the two is whole. The region begins with the number of records in
+//! use, so that a start touches no more pages than it must (a page's first touch costs microseconds, and a
+//! component that waits for its verdict waits for this). Without a state region everything is in the heap.
 
 use crate::policy::{History, Policy, Restart, Verdict, DEATHS, STEPS};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use rt::Shared;
 
@@ -14,8 +17,10 @@ const HEAD: usize = 10;
 /// Words of a record: sequence, checksum, head, backoff table, times of deaths.
 const WORDS: usize = 2 + HEAD + STEPS / 2 + DEATHS;
 const BYTES: usize = WORDS * 8;
+const IN_USE: usize = 0;
+const RECORDS: usize = 64;
 /// What the state region must have.
-pub const SIZE: usize = COMPONENTS * 2 * BYTES;
+pub const SIZE: usize = RECORDS + COMPONENTS * 2 * BYTES;
 
 /// One component: how it wants to be treated, and what has happened to it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,16 +31,18 @@ pub struct Record {
 
 /// All components, by number.
 pub struct Memory {
-    records: Vec<Option<Record>>,
+    records: Vec<Option<Box<Record>>>,
     sequences: Vec<u64>,
+    /// Records below this number have been in use.
+    in_use: usize,
     region: Option<Shared>,
 }
 
 impl Memory {
     /// Forgets whatever the region holds.
     pub fn fresh(region: Option<Shared>) -> Memory {
-        if let Some(region) = region {
-            region.clear();
+        if let Some(region) = region.filter(|region| region.len() >= SIZE) {
+            region.store_u64(IN_USE, 0);
         }
         Memory::recovered(region)
     }
@@ -43,15 +50,16 @@ impl Memory {
     /// Takes over what a predecessor has left; what is not whole does not count.
     pub fn recovered(region: Option<Shared>) -> Memory {
         let region = region.filter(|region| region.len() >= SIZE);
-        let mut memory =
-            Memory { records: alloc::vec![None; COMPONENTS], sequences: alloc::vec![0; COMPONENTS], region };
+        let in_use = region.map_or(0, |region| region.load_u64(IN_USE).min(COMPONENTS as u64) as usize);
+        let records = (0..COMPONENTS).map(|_| None).collect();
+        let mut memory = Memory { records, sequences: alloc::vec![0; COMPONENTS], in_use, region };
         if let Some(region) = region {
-            for number in 0..COMPONENTS {
+            for number in 0..in_use {
                 for place in 0..2 {
                     if let Some((sequence, record)) = load(region, number, place) {
                         if sequence > memory.sequences[number] {
                             memory.sequences[number] = sequence;
-                            memory.records[number] = Some(record);
+                            memory.records[number] = Some(Box::new(record));
                         }
                     }
                 }
@@ -61,7 +69,7 @@ impl Memory {
     }
 
     pub fn get(&self, number: usize) -> Option<&Record> {
-        self.records.get(number)?.as_ref()
+        self.records.get(number)?.as_deref()
     }
 
     /// Keeps a record; false for a number beyond COMPONENTS.
@@ -70,17 +78,30 @@ impl Memory {
         if number >= COMPONENTS {
             return false;
         }
+        self.take_into_use(number);
         self.sequences[number] += 1;
         if let Some(region) = self.region {
             store(region, number, self.sequences[number], &record);
         }
-        self.records[number] = Some(record);
+        self.records[number] = Some(Box::new(record));
         true
+    }
+
+    /// Makes records up to `number` count; what a region that was used before holds there does not.
+    fn take_into_use(&mut self, number: usize) {
+        if let Some(region) = self.region.filter(|_| number >= self.in_use) {
+            for new in self.in_use..=number {
+                region.store_u64(offset_of(new, 0), 0);
+                region.store_u64(offset_of(new, 1), 0);
+            }
+            region.store_u64(IN_USE, number as u64 + 1);
+        }
+        self.in_use = self.in_use.max(number + 1);
     }
 }
 
 fn offset_of(number: usize, place: usize) -> usize {
-    (number * 2 + place) * BYTES
+    RECORDS + (number * 2 + place) * BYTES
 }
 
 fn store(region: Shared, number: usize, sequence: u64, record: &Record) {
@@ -96,6 +117,9 @@ fn store(region: Shared, number: usize, sequence: u64, record: &Record) {
 
 fn load(region: Shared, number: usize, place: usize) -> Option<(u64, Record)> {
     let base = offset_of(number, place);
+    if region.load_u64(base) == 0 {
+        return None;
+    }
     let mut words = [0u64; WORDS];
     for (at, word) in words.iter_mut().enumerate() {
         *word = region.load_u64(base + 8 * at);
@@ -249,9 +273,22 @@ mod tests {
 
     #[test]
     fn garbage_is_nothing() {
-        let mut words: Vec<u64> = (0..SIZE as u64 / 8).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
+        let mut words: Vec<u64> = (1..=SIZE as u64 / 8).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)).collect();
         let memory = Memory::recovered(Some(region(&mut words)));
         assert!((0..COMPONENTS).all(|number| memory.get(number).is_none()));
+    }
+
+    #[test]
+    fn what_was_there_before_a_fresh_start_never_comes_back() {
+        let mut words = vec![0; SIZE / 8];
+        let mut memory = Memory::fresh(Some(region(&mut words)));
+        for deaths in 0..9 {
+            assert!(memory.put(2, record(deaths)));
+        }
+        let mut memory = Memory::fresh(Some(region(&mut words)));
+        assert!(memory.put(5, record(1)));
+        let successor = Memory::recovered(Some(region(&mut words)));
+        assert_eq!((successor.get(2), successor.get(5)), (None, Some(&record(1))));
     }
 
     #[test]

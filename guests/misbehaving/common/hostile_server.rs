@@ -31,13 +31,17 @@ pub fn serve_after(crime: fn(&RawChannel)) -> ! {
     }
     crime(&raw);
     assert!(raw.is_broken_off(), "nobody has noticed");
-    serve()
+    go_on_serving()
 }
 
 /// Serves honestly.
 pub fn serve() -> ! {
-    let mut port = ServerPort::open(&blk::PROTOCOL, "blk");
     rt::ready();
+    go_on_serving()
+}
+
+fn go_on_serving() -> ! {
+    let mut port = ServerPort::open(&blk::PROTOCOL, "blk");
     loop {
         blk::serve(&mut port, &mut Honest);
         rt::wait(&mut [&mut port], None);

@@ -147,11 +147,7 @@ impl GuestSystem {
     }
 
     /// Waits for an answer and hands it to `look` with its bytes.
-    fn look_at<T>(
-        &mut self,
-        tag: Tag,
-        look: impl FnOnce(&rt::Reply, &[u8]) -> Result<T, Errno>,
-    ) -> Result<T, Errno> {
+    fn look_at<T>(&mut self, tag: Tag, look: impl FnOnce(&rt::Reply, &[u8]) -> Result<T, Errno>) -> Result<T, Errno> {
         let completion = self.finish(tag);
         let result = completion.result.and_then(|reply| {
             let bytes = self.data.get_mut(..reply.length as usize).ok_or(Error::PROTOCOL)?;
@@ -256,9 +252,7 @@ impl System for GuestSystem {
             Ticket::Sent(tag) | Ticket::Opening(tag, _) => tag,
             Ticket::Failed(error) => return Err(error),
         };
-        self.look_at(tag, |_, bytes| {
-            StatRecord::unpack(bytes).map(|record| metadata(&record)).ok_or(Errno::EIO)
-        })
+        self.look_at(tag, |_, bytes| StatRecord::unpack(bytes).map(|record| metadata(&record)).ok_or(Errno::EIO))
     }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>, Errno> {

@@ -19,12 +19,10 @@ fn available() -> bool {
     const SSSE3: u32 = 1 << 9; // leaf 1, ECX
     const SSE4_1: u32 = 1 << 19; // leaf 1, ECX
     const SHA: u32 = 1 << 29; // leaf 7, EBX
-    // SAFETY: every x86-64 CPU has CPUID; leaf 7 is asked for only where it exists.
+                              // SAFETY: every x86-64 CPU has CPUID; leaf 7 is asked for only where it exists.
     #[allow(unused_unsafe)] // newer compilers know it to be safe
     unsafe {
-        __cpuid(0).eax >= 7
-            && __cpuid(1).ecx & (SSSE3 | SSE4_1) == SSSE3 | SSE4_1
-            && __cpuid_count(7, 0).ebx & SHA != 0
+        __cpuid(0).eax >= 7 && __cpuid(1).ecx & (SSSE3 | SSE4_1) == SSSE3 | SSE4_1 && __cpuid_count(7, 0).ebx & SHA != 0
     }
 }
 

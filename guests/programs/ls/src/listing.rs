@@ -1,8 +1,8 @@
 //! Which files a listing names, in which order, under which headings.
 
 use super::long::{line, Widths};
-use super::versions;
 use super::settings::{Dereference, Indicator, Order, Settings};
+use super::versions;
 use super::{MINOR, SERIOUS};
 use crate::common::accounts::Accounts;
 use crate::common::numbers;
@@ -35,9 +35,14 @@ pub struct Target {
 
 /// A directory still to be listed.
 enum Pending {
-    Directory { path: Vec<u8>, named: bool },
+    Directory {
+        path: Vec<u8>,
+        named: bool,
+    },
     /// This directory (device and inode) is done with, and so is everything below it.
-    End { directory: (u64, u64) },
+    End {
+        directory: (u64, u64),
+    },
 }
 
 pub struct Listing<'l, S: System> {
@@ -122,8 +127,7 @@ impl<'l, S: System> Listing<'l, S> {
             self.system.list(path, &mut entries)
         });
         if let Err(error) = opened {
-            let trouble: &[u8] =
-                if entries.is_empty() { b"cannot open directory " } else { b"reading directory " };
+            let trouble: &[u8] = if entries.is_empty() { b"cannot open directory " } else { b"reading directory " };
             self.printer.fail_with(self.system, status, &[trouble, &quoting::shell_always(path)], error);
             if entries.is_empty() {
                 return;
@@ -266,14 +270,7 @@ impl<'l, S: System> Listing<'l, S> {
                 Err(error) => self.complain(status, b"cannot read symbolic link ", path, error),
             }
         }
-        File {
-            name,
-            kind: metadata.kind(),
-            inode: metadata.inode,
-            metadata: Some(metadata),
-            unreadable: false,
-            target,
-        }
+        File { name, kind: metadata.kind(), inode: metadata.inode, metadata: Some(metadata), unreadable: false, target }
     }
 
     fn sort(&self, files: &mut [File]) {

@@ -88,8 +88,7 @@ fn main(arguments: rt::Args) -> i32 {
             return say(log::STREAM_STDERR, &text, 1);
         }
     };
-    let mut tally =
-        Tally { bytes: 0, reads: 0, failed: 0, digest: Sha256::new(), buffer: vec![0; largest as usize] };
+    let mut tally = Tally { bytes: 0, reads: 0, failed: 0, digest: Sha256::new(), buffer: vec![0; largest as usize] };
     let start = ticks();
     for _ in 0..settings.times {
         read(&mut files, &settings, size, &mut tally);

@@ -176,8 +176,7 @@ fn skip_blanks(text: &[u8]) -> &[u8] {
 impl<'c> Checking<'c> {
     fn report<S: System>(&mut self, system: &mut S, name: &[u8], verdict: &[u8]) {
         // Of the bytes that digests' lines escape only a newline matters here.
-        let (shown, escaped) =
-            if name.contains(&b'\n') { quoting::digest_line(name) } else { (name.to_vec(), false) };
+        let (shown, escaped) = if name.contains(&b'\n') { quoting::digest_line(name) } else { (name.to_vec(), false) };
         let start: &[u8] = if escaped { b"\\" } else { b"" };
         self.printer.buffer().extend_from_slice(&[start, &shown, b": ", verdict, b"\n"].concat());
         self.printer.pass_on(system);

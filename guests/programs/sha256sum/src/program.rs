@@ -116,11 +116,7 @@ pub fn run<S: System>(system: &mut S, arguments: &[&[u8]]) -> i32 {
             check::check(&mut printer, system, list, settings.manner);
         }
     } else {
-        let style = LineStyle {
-            tagged: settings.tagged,
-            binary: settings.binary == Some(true),
-            zero: settings.zero,
-        };
+        let style = LineStyle { tagged: settings.tagged, binary: settings.binary == Some(true), zero: settings.zero };
         digests::compute(system, &mut Print { printer: &mut printer, rest: operands.iter(), style });
     }
     printer.finish(system)

@@ -18,10 +18,8 @@ enum Meaning {
     Version,
 }
 
-static CHOICES: [Choice<Meaning>; 2] = [
-    choice(0, "help", Takes::Nothing, Meaning::Help),
-    choice(0, "version", Takes::Nothing, Meaning::Version),
-];
+static CHOICES: [Choice<Meaning>; 2] =
+    [choice(0, "help", Takes::Nothing, Meaning::Help), choice(0, "version", Takes::Nothing, Meaning::Version)];
 
 const USAGE: &[u8] = b"Usage: sha256tree DIRECTORY...
 Prints the SHA-256 digest and the path of every regular file below the directories.

@@ -144,11 +144,7 @@ impl<'r> Report<'r> {
             b'W' => self.seconds(shape, metadata.born.unwrap_or_default()),
             b'C' => {
                 let path = quoting::shell_always(self.path);
-                printer.fail(
-                    system,
-                    1,
-                    &[b"failed to get security context of ", &path, b": No data available"],
-                );
+                printer.fail(system, 1, &[b"failed to get security context of ", &path, b": No data available"]);
                 self.text(shape, b"?");
             }
             _ => self.output.push(b'?'),

@@ -135,7 +135,13 @@ fn report<S: System>(
         }
         None => {
             let special = matches!(metadata.kind(), Kind::CharacterDevice | Kind::BlockDevice);
-            let text = if terse { TERSE } else if special { SPECIAL } else { USUAL };
+            let text = if terse {
+                TERSE
+            } else if special {
+                SPECIAL
+            } else {
+                USUAL
+            };
             report.expand(printer, system, names, text, false)
         }
     };

@@ -1,0 +1,313 @@
+"""Running systems for tests of deaths: a program, a plan, what the control socket says, and the report.
+
+A system is put together from the shipped manifests and those of the test guests; all images are the builds with
+kill points, which otherwise are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from images.guests import build
+from tests.system.plan import ENVIRONMENT, ROOT, Plan
+from vmm.cli import launch
+from vmm.cli.command import CommandError
+from vmm.cli.control import Control
+from vmm.cli.launch import Launch, Request
+
+IMAGES = ROOT / "build/guests-kill-points"
+PATIENCE_S = 40.0  # machines that test are often busy with other things
+COMPONENTS = ("reincarnation_server", "console", "disk_driver", "file_server")
+PROCESS = "tests.system.process"
+
+BARE = """
+[system]
+name = "deaths"
+memory = "1 GiB"
+images = "{images}"
+supervisor = "reincarnation_server"
+
+[components.reincarnation_server]
+manifest = "{manifests}/reincarnation_server.toml"
+
+[components.console]
+manifest = "{manifests}/console.toml"
+
+[programs]
+folders = ["{root}/guests/programs", "{root}/tests/guests"]
+"""
+FILES = """
+[components.disk_driver]
+manifest = "{manifests}/disk_driver.toml"
+
+[components.file_server]
+manifest = "{manifests}/file_server.toml"
+
+[devices.disk0]
+component = "disk_driver.disk"
+read_only = true
+
+[routes]
+"file_server.blk" = "disk_driver.blk"
+"program.fs" = "file_server.fs"
+"program.log" = "console.log"
+"""
+
+
+class Scene:
+    """A running system. Leave the block to end it."""
+
+    def __init__(self, running: Launch) -> None:
+        self.running = running
+        self.status = -1
+        self.report: dict[str, Any] = {}
+        self.error = ""
+        self._started = threading.Event()
+        self._ended = threading.Event()
+        self._control: Control | None = None
+        threading.Thread(target=self._follow, daemon=True).start()
+
+    def _follow(self) -> None:
+        try:
+            for event in self.running.events():
+                if event["event"] == "started":
+                    self._started.set()
+                elif event["event"] == "ended":
+                    self.status, self.report = event["status"], event["report"] or {}
+                elif event["event"] == "error":
+                    self.error = event["message"]
+        except OSError:
+            pass  # the block is over, and the system with it
+        self._started.set()
+        self._ended.set()
+
+    # -- questions ------------------------------------------------------------------------------------
+
+    def wait_started(self) -> None:
+        """Until the program runs."""
+        assert self._started.wait(PATIENCE_S), "the system does not start"
+        assert not self.error, self.error
+
+    def ask(self, command: str, **arguments: object) -> Any:
+        """One command on the control socket."""
+        self.wait_started()
+        if self._control is None:
+            self._control = Control(None)
+        return self._control.execute(command, **arguments)
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._control:
+            self._control.__exit__()
+            self._control = None
+
+    def row(self, component: str) -> dict[str, Any]:
+        """The component's row of `ps`."""
+        rows: list[dict[str, Any]] = self.ask("ps")
+        return next(row for row in rows if row["name"] == component)
+
+    def texts(self, component: str) -> list[str]:
+        """What the log says about a component."""
+        return [record["text"] for record in self.ask("log") if record["component"] == component]
+
+    def until(self, what: Callable[[], bool], reason: str) -> None:
+        """Waits until something has happened."""
+        end = time.monotonic() + PATIENCE_S
+        while not what():
+            assert not self._ended.is_set(), f"{reason}, and the program has ended with status {self.status}"
+            assert time.monotonic() < end, f"{reason}\n{self.state()}"
+            time.sleep(0.005)
+
+    def end(self, seconds: float = PATIENCE_S) -> int:
+        """Waits for the program's end; its exit status."""
+        if not self._ended.wait(seconds):
+            raise AssertionError(f"the program does not end\n{self.state()}")
+        assert not self.error, self.error
+        assert self.report, "the hypervisor process died"
+        return self.status
+
+    def state(self) -> str:
+        """For messages: who is how, and the end of the log."""
+        rows = [
+            f"{row['name']}: {row['state']}, epoch {row['epoch']}, calls {row['calls']}, served {row['served']}"
+            for row in self.ask("ps")
+        ]
+        log = [f"{line['component']} {line['epoch']}: {line['text']}" for line in self.ask("log")[-30:]]
+        return "\n".join([*rows, *log])
+
+    # -- what has happened ----------------------------------------------------------------------------
+
+    def deaths(self, component: str) -> list[dict[str, Any]]:
+        """The component's fault records, in order (after the end)."""
+        return [record for record in self.report["records"] if record["component"] == component]
+
+    def fully_recovered(self) -> bool:
+        """Whether every death of a component has been recovered from (after the end)."""
+        deaths: dict[str, int] = self.report["deaths"]
+        return self.report["recoveries"] == sum(deaths.values())
+
+    # -- processes ------------------------------------------------------------------------------------
+
+    @property
+    def hypervisor(self) -> int:
+        """Pid of the hypervisor process."""
+        return self.running.process.pid
+
+    @property
+    def zygote(self) -> int:
+        """Pid of the zygote: the hypervisor's only child."""
+        (pid,) = children(self.hypervisor)
+        return pid
+
+    @property
+    def device(self) -> int:
+        """Pid of the disk's process: the zygote's only child that has the image open for reading."""
+        found = [pid for pid in children(self.zygote) if _has_open(pid, ".img")]
+        assert len(found) == 1, f"{len(found)} processes have the image open"
+        return found[0]
+
+    def tender(self, component: str) -> int:
+        """Pid of the component's tender, once it runs."""
+        pids: list[int] = []
+
+        def runs() -> bool:
+            pids.append(self.row(component)["pid"] or 0)
+            return pids[-1] != 0
+
+        self.until(runs, f"{component} does not run")
+        return pids[-1]
+
+
+def children(pid: int) -> list[int]:
+    """The children of a process; none if it is gone."""
+    with contextlib.suppress(OSError):
+        return [
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
+        ]
+    return []
+
+
+def family(pid: int) -> set[int]:
+    """Every process below `pid`."""
+    found: set[int] = set()
+    for child in children(pid):
+        found |= {child} | family(child)
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process exists and is no zombie."""
+    with contextlib.suppress(OSError):
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+        return state not in ("Z", "X")
+    return False
+
+
+def _has_open(pid: int, ending: str) -> bool:
+    with contextlib.suppress(OSError):
+        return any(os.readlink(each).endswith(ending) for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+class Stage:
+    """Where systems die. One system at a time."""
+
+    def __init__(self, folder: Path, disk: Path) -> None:
+        self.folder, self.disk = folder, disk
+        self.manifests = folder / "manifests"
+        self.manifests.mkdir()
+        for name in COMPONENTS:
+            self.change(name)
+
+    def change(self, component: str, *changes: tuple[str, str], name: str | None = None) -> None:
+        """Put the manifest of a component in place, under another name if given, with some lines replaced."""
+        folder = ROOT / ("components" if component in COMPONENTS else "tests/guests") / component
+        text = (folder / "manifest.toml").read_text()
+        for old, new in changes:
+            assert old in text, f"{component}: no line {old!r} to replace"
+            text = text.replace(old, new)
+        if name:
+            text = text.replace(f'\nname = "{component}"', f'\nname = "{name}"')
+        (self.manifests / f"{name or component}.toml").write_text(text)
+
+    @contextlib.contextmanager
+    def play(
+        self,
+        parts: str,
+        *words: str,
+        plan: Plan | None = None,
+        kill: tuple[tuple[str, float], ...] = (),
+        seed: int = 1,
+        programs: int = 1,
+    ) -> Iterator[Scene]:
+        """Runs a program in a system made of `parts`; the system ends with the block."""
+        system_file = self.folder / "system.toml"
+        names = {"images": IMAGES, "manifests": self.manifests, "root": ROOT}
+        system_file.write_text((BARE + parts).format(**names))
+        plan_file = self.folder / "plan.json"
+        (plan or Plan()).write(plan_file)
+        request = Request(
+            system_file=str(system_file),
+            program=words[0],
+            arguments=list(words),
+            disk=str(self.disk) if "[devices" in parts else None,
+            kill=list(kill),
+            seed=seed,
+            programs=programs,
+            report=True,
+            started_ns=time.monotonic_ns(),
+        )
+        module, launch.MODULE = launch.MODULE, PROCESS
+        os.environ[ENVIRONMENT] = str(plan_file)
+        output = (self.folder / "output").open("wb")
+        try:
+            running = Launch(request, stdout=output)
+        finally:
+            launch.MODULE = module
+            del os.environ[ENVIRONMENT]
+        with output, running:
+            scene = Scene(running)
+            try:
+                yield scene
+            finally:
+                scene.close()
+                running.close()
+
+    @property
+    def output(self) -> str:
+        """What the program has printed."""
+        return (self.folder / "output").read_text()
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The line of JSON the program has printed."""
+        answer: dict[str, Any] = json.loads(self.output)
+        return answer
+
+
+def build_images() -> None:
+    """The guests that run here, with kill points."""
+    programs = ["cat", "sha256tree", *sorted(path.name for path in (ROOT / "tests/guests").glob("*") if path.name in GUESTS)]
+    build([*COMPONENTS, *programs], output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
+
+
+GUESTS = ("borrower", "caller", "counter", "echo", "front", "grantor", "relay")
+
+
+def strike(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may have gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+__all__ = ["BARE", "FILES", "CommandError", "Scene", "Stage", "build_images", "children", "family", "is_alive", "strike"]

@@ -1,0 +1,75 @@
+"""A component dies at every named point in a request's life; the program that reads notices nothing.
+
+The first instance dies at some passage in the middle, its successor at its first passage, and the next one at
+its second. What is asserted: the digests are right, no request failed, and the deaths are those planted.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.abi import generated as abi
+from tests.system.plan import Plan, Point, Points, number_of
+from tests.system.stage import FILES, Stage
+
+pytestmark = pytest.mark.kvm
+
+PAGE_FAULT, WRITE_FROM_CPL3 = 14, 6
+
+# point -> the component that dies there, and the passages at which its first instances do.
+POINTS: dict[tuple[str, str], tuple[int, ...]] = {
+    ("client.before_submit", "file_server"): (30, 1, 2),
+    ("client.before_doorbell", "file_server"): (30, 1, 2),
+    ("client.before_sleep", "file_server"): (12, 1, 2),
+    ("client.before_replay", "file_server"): (1,),
+    ("server.before_dispatch", "file_server"): (17, 1, 2),
+    ("server.before_publish", "file_server"): (17, 1, 2),
+    ("server.before_doorbell", "file_server"): (17, 1, 2),
+    ("server.before_dispatch", "disk_driver"): (30, 1, 2),
+    ("server.before_publish", "disk_driver"): (30, 1, 2),
+    ("server.before_doorbell", "disk_driver"): (30, 1, 2),
+    ("server.before_dispatch", "reincarnation_server"): (2, 1, 2),
+    ("server.before_publish", "reincarnation_server"): (2, 1, 2),
+    ("server.before_doorbell", "reincarnation_server"): (2, 1, 2),
+    ("server.before_dispatch", "console"): (1, 1, 1),
+    ("server.before_publish", "console"): (1, 1, 1),
+    ("server.before_doorbell", "console"): (1, 1, 1),
+    ("driver.before_kick", "disk_driver"): (40, 1, 2),
+    ("driver.before_reply", "disk_driver"): (40, 1, 2),
+    ("files.before_copy", "file_server"): (20, 1, 2),
+    ("files.before_checksum", "file_server"): (500, 1, 2),
+    ("files.before_reply", "file_server"): (20, 1, 2),
+    ("supervisor.before_keeping", "reincarnation_server"): (1, 1, 1),
+    ("supervisor.before_verdict", "reincarnation_server"): (1, 1, 1),
+}
+
+
+@pytest.mark.parametrize(("point", "component"), POINTS, ids=[f"{name}-{who}" for name, who in POINTS])
+def test_death_at(stage: Stage, digests: list[str], point: str, component: str) -> None:
+    passages = POINTS[point, component]
+    # Replaying and judging need somebody else's deaths.
+    others = [Point("disk_driver", "driver.before_reply", (25, 30))] if "disk_driver" != component else []
+    plan = Plan((Point(component, point, passages), *others))
+    with stage.play(FILES, "sha256tree", "/", plan=plan) as scene:
+        assert scene.end() == 0
+    assert stage.output.splitlines() == digests
+    assert scene.report["failed_requests"] == 0
+    planted = [
+        (record["epoch"], record["kind"], record["vector"], record["error_code"], record["address"])
+        for record in scene.deaths(component)
+    ]
+    assert planted == [
+        (epoch, abi.FAULT_EXCEPTION, PAGE_FAULT, WRITE_FROM_CPL3, number_of(point))
+        for epoch in range(1, len(passages) + 1)
+    ]
+    assert scene.fully_recovered()
+
+
+def test_every_point_is_covered() -> None:
+    """Also: no two points have the same number, and each is an address at which nothing is ever mapped."""
+    files = Points.of_tree().files
+    elsewhere = {name for name in files if files[name].startswith("tests/guests/")}
+    assert {name for name, _ in POINTS} == files.keys() - elsewhere
+    numbers = [number_of(name) for name in files]
+    assert len(set(numbers)) == len(numbers)
+    assert all(0 < number < abi.NULL_GUARD_END for number in numbers)
