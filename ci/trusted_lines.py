@@ -27,7 +27,7 @@ from ci.layers import imported_modules
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT = 5000
 # What the three kinds of process start from; a tender may load any module of its folder.
-ENTRY_MODULES = ("vmm.system_process", "vmm.tender.zygote")
+ENTRY_MODULES = ("vmm.start", "vmm.system_process", "vmm.tender.zygote")
 ENTRY_FOLDERS = ("vmm/tender",)
 # Reached from the zygote only in a child that has become a device's own process and never tends a VM.
 OUTSIDE = ("vmm.devices",)

@@ -9,28 +9,27 @@ Exceptions: LaunchError (`status` 125, 126 or 127: the exit status of the comman
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from hypervisor import wire
 from hypervisor.abi.generated import LOG_LEVEL_ERROR
-from hypervisor.dma import Done, LiveDevice, Queue, Window
+from hypervisor.dma import LiveDevice
 from hypervisor.instances import Instance
-from hypervisor.loop import Loop, Timer
-from hypervisor.policy import Component, Policy
+from hypervisor.loop import Loop
+from hypervisor.policy import Component, Device, Policy
 from hypervisor.process import Hypervisor
-from vmm import probe
-from vmm.tender import loader, zygote
+from vmm.tender import loader
 from vmm.vhost_user import Backend, VhostUserError
+from vmm.zygote import Zygote
 
 NEGOTIATE_S = 2.0
+TICK_S = 0.05  # how late the end of a deadline of a device may be noticed
 SLICE_NS, BRIEF_SLICE_NS = 400_000, 200_000  # a program's is the host's default, some milliseconds
 VHOST_USER = "vhost-user:"
 
@@ -43,112 +42,60 @@ class LaunchError(Exception):
         self.status = status
 
 
-class Zygote:
-    """The warm process all others are forked from. The first is forked at once, later ones are exec'd."""
+class Disk(Backend):
+    """A virtual device's process: a back-end that the loop serves, and that is killed when it is closed."""
 
-    def __init__(self, keep_out: Sequence[int]) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.pid = os.fork()
-        if self.pid == 0:
-            ours.close()
-            for fd in keep_out:
-                os.close(fd)
-            zygote.main(theirs)
-        theirs.close()
-        self.sock = ours
-
-    def restart(self) -> None:
-        """Replace a zygote that has died: a new interpreter, for this process has opened too much by now."""
-        self.sock.close()
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, os.WNOHANG)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "vmm.tender.zygote", str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-            )
-        self.sock, self.pid = ours, process.pid
-
-
-class Disk:
-    """A virtual device's process as the hypervisor sees it: the back-end and the loop's callbacks for it."""
-
-    def __init__(self, loop: Loop, backend: Backend, error_fd: int, misled: Callable[[], None]) -> None:
-        self._loop, self._backend, self._error_fd = loop, backend, error_fd
-        self.features, self.config = backend.features, backend.config
+    def __init__(
+        self,
+        loop: Loop,
+        sock: socket.socket,
+        lost: Callable[[str], None],
+        misled: Callable[[], None],
+        drains: bool,
+    ) -> None:
+        self._loop, self._misled = loop, misled
+        self._blame = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._pidfd = -1
-        self._timer: Timer | None = None
-        self._misled = misled
-        self._closed = False
-        loop.post(self._watch)
+        self._ended = False
+        super().__init__(sock, time.monotonic, lambda error: lost(str(error)), self._blame, drains)
 
     def spawned(self, pidfd: int) -> None:
         """The device's process, so that one that does not answer can be killed."""
         self._pidfd = pidfd
-        if self._closed:
+        if self._ended:
             self._kill()
 
-    def _watch(self) -> None:
-        if not self._closed:
-            self._loop.add_reader(self._backend.fileno(), self._readable)
-            self._loop.add_reader(self._error_fd, self._error)
+    def watch(self) -> None:
+        """Be served by the loop from now on."""
+        if not self._ended:
+            self._loop.add_reader(self.fileno(), self._readable)
+            self._loop.add_reader(self._blame, self._blamed)
+            self._tick()
 
     def _readable(self) -> None:
-        fd = self._backend.fileno()
-        self._backend.on_readable()
-        if self._backend.lost:
-            self._loop.remove_reader(fd)
+        self.on_readable()
+        if self.lost and not self._ended:
+            self._loop.remove_reader(self.fileno())
 
-    def _error(self) -> None:
+    def _blamed(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._error_fd)
+            os.eventfd_read(self._blame)
         self._misled()
 
-    def _arm(self) -> None:
-        """Look after the oldest open command's deadline."""
-        deadline = self._backend.next_deadline()
-        if deadline is not None and self._timer is None:
-            self._timer = self._loop.call_later(max(0.0, deadline - time.monotonic()), self._overdue)
-
-    def _overdue(self) -> None:
-        self._timer = None
-        if not self._closed:
-            self._backend.on_deadline()
-            self._arm()
-
-    def start(self, queues: Sequence[Queue], windows: Sequence[Window]) -> None:
-        """See `hypervisor.dma.Backend`."""
-        self._backend.start(queues, windows)
-        self._arm()
-
-    def stop(self, deadline_s: float, done: Done) -> None:
-        """See `hypervisor.dma.Backend`."""
-        self._backend.stop(deadline_s, done)
-        self._arm()
-
-    def open_window(self, window: Window, deadline_s: float, done: Done) -> None:
-        """See `hypervisor.dma.Backend`."""
-        self._backend.open_window(window, deadline_s, done)
-        self._arm()
-
-    def close_window(self, window: Window, deadline_s: float, done: Done) -> None:
-        """See `hypervisor.dma.Backend`."""
-        self._backend.close_window(window, deadline_s, done)
-        self._arm()
+    def _tick(self) -> None:
+        if not self.lost:
+            self.on_deadline()
+            self._loop.call_later(TICK_S, self._tick)
 
     def close(self) -> None:
-        """End the device process."""
-        if self._closed:
+        """End the device process, or the connection to it."""
+        if self._ended:
             return
-        self._closed = True
-        if self._timer:
-            self._timer.cancel()
-        self._loop.remove_reader(self._backend.fileno())
-        self._loop.remove_reader(self._error_fd)
-        self._backend.close()
-        os.close(self._error_fd)
+        self._ended = True
+        self._loop.remove_reader(self.fileno())
+        self._loop.remove_reader(self._blame)
+        super().close()
+        os.close(self._blame)
         self._kill()
 
     def _kill(self) -> None:
@@ -160,17 +107,16 @@ class Disk:
 
 
 class ProcessLauncher:
-    """Makes the processes of one system."""
+    """Makes the processes of one system. `machine` is what the command line has found out about this host."""
 
-    def __init__(self, policy: Policy, zygote_: Zygote, disk: str | None) -> None:
-        self._zygote = zygote_
+    def __init__(self, policy: Policy, zygote: Zygote, disk: str | None, machine: dict[str, int]) -> None:
+        self._zygote = zygote
         self._supervisor = policy.trust.supervisor
         self._drivers = [device.component for device in policy.devices]
         self._disk = disk
-        choices = probe.choose()
-        self.tsc_khz, self.cpus, self.spin_ns = choices.tsc_khz, choices.cpus, choices.spin_ns
+        self.tsc_khz, self.cpus = int(machine["tsc_khz"]), int(machine["cpus"])
+        self.spin_ns = int(machine["spin_ns"])
         self._templates = {component.name: _load(component) for component in policy.components}
-        self._images = {component.name: component for component in policy.components}
         if policy.devices and disk is None:
             raise LaunchError(
                 "no disk: this system drives one; build it with r3s3 image build, give it with --disk"
@@ -178,9 +124,8 @@ class ProcessLauncher:
         self._backing = _open_disk(disk, all(d.read_only for d in policy.devices)) if policy.devices else -1
         self._system: Hypervisor | None = None
         self._unanswered: dict[int, Instance] = {}
-        self._devices: dict[int, Callable[[int], None]] = {}
-        self._device_numbers = 1 << 31
-        self._lock = threading.Lock()
+        self._devices: dict[int, Disk] = {}  # whose process is not there yet
+        self._device_numbers = itertools.count(1 << 31)
 
     def heap(self, component: str) -> tuple[int, int]:
         """(address, bytes) of the heap that the component's image leaves free."""
@@ -200,30 +145,25 @@ class ProcessLauncher:
         self._ask(instance)
 
     def _ask(self, instance: Instance) -> None:
-        component = self._images[instance.component.name]
+        component = instance.component
         template = self._templates[component.name]
-        body = json.dumps(
-            {
-                "name": component.name,
-                "memory": component.memory,
-                "memory_kind": component.memory_kind,
-                "segments": [segment._asdict() for segment in template.segments],
-                "entry": template.entry,
-                "heap_base": template.heap_base,
-                "heap_size": template.heap_size,
-                "allow": sorted(component.hypercalls),
-                "slice_ns": self._slice_ns(component),
-            }
-        ).encode()
-        fds = [
-            instance.tender_end.fileno(),
-            instance.ram.fd,
-            template.fd,
-            instance.telemetry.fd,
-            instance.stats.memory.fd,
-        ]
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError), self._lock:
-            wire.send(self._zygote.sock, wire.Kind.SPAWN_TENDER, instance.number, body=body, fds=fds)
+        plan = {
+            "name": component.name,
+            "memory": component.memory,
+            "memory_kind": component.memory_kind,
+            "segments": [segment._asdict() for segment in template.segments],
+            "entry": template.entry,
+            "heap_base": template.heap_base,
+            "heap_size": template.heap_size,
+            "allow": sorted(component.hypercalls),
+            "slice_ns": self._slice_ns(component),
+        }
+        memory = [instance.ram.fd, template.fd, instance.telemetry.fd, instance.stats.memory.fd]
+        self._send(wire.Kind.SPAWN_TENDER, instance.number, plan, [instance.tender_end.fileno(), *memory])
+
+    def _send(self, kind: int, number: int, body: dict[str, object], fds: list[int]) -> None:
+        with contextlib.suppress(ConnectionError):  # it has died: the next one will be asked
+            wire.send(self._zygote.sock, kind, number, body=json.dumps(body).encode(), fds=fds)
 
     def _slice_ns(self, component: Component) -> int:
         """Who works more briefly is let in sooner: the supervisor and drivers, then servers, then programs."""
@@ -238,16 +178,22 @@ class ProcessLauncher:
             message = None
         if message is None:
             self._restart_zygote(self._system)
-        elif message.kind == wire.Kind.SPAWNED and not message.fds:
-            self._system.log.add("zygote", 0, message.body.decode("utf-8", "replace"), LOG_LEVEL_ERROR)
-        elif message.kind == wire.Kind.SPAWNED and message.sequence in self._unanswered:
-            del self._unanswered[message.sequence]
-            if message.fds:
-                self._system.tender_spawned(message.sequence, message.args[0], message.fds[0])
-            else:
-                self._system.tender_failed(message.sequence, message.body.decode("utf-8", "replace"))
-        elif message.kind == wire.Kind.SPAWNED and message.sequence in self._devices and message.fds:
-            self._devices.pop(message.sequence)(message.fds[0])
+        elif message.kind == wire.Kind.SPAWNED:
+            self._spawned(self._system, message)
+        else:
+            message.close()
+
+    def _spawned(self, system: Hypervisor, message: wire.Message) -> None:
+        number, why = message.sequence, message.body.decode("utf-8", "replace")
+        if not message.fds:
+            system.log.add("zygote", 0, why, LOG_LEVEL_ERROR)
+        tender, disk = self._unanswered.pop(number, None), self._devices.pop(number, None)
+        if tender and message.fds:
+            system.tender_spawned(number, message.args[0], message.fds[0])
+        elif tender:
+            system.tender_failed(number, why)
+        elif disk and message.fds:
+            disk.spawned(message.fds[0])
         else:
             message.close()
 
@@ -265,64 +211,42 @@ class ProcessLauncher:
         self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[], None]
     ) -> Disk:
         """Start (or connect to) the device and negotiate; blocks NEGOTIATE_S at most, then LaunchError."""
-        assert self._system is not None
-        number = self._device_numbers = self._device_numbers + 1
-        made: list[Disk] = []
-        waiting: list[int] = []
-
-        def spawned(pidfd: int) -> None:
-            if made:
-                made[0].spawned(pidfd)
-            else:
-                waiting.append(pidfd)
-
-        self._devices[number] = spawned
-        assert self._disk is not None
-        foreign = self._disk.startswith(VHOST_USER)
-        sock = self._connect() if foreign else self._spawn_device(device, number)
-        error_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        backend = Backend(sock, time.monotonic, lambda error: lost(str(error)), error_fd, drains=not foreign)
+        assert self._system and self._disk
+        if self._disk.startswith(VHOST_USER):
+            disk = Disk(self._system.loop, _connect(self._disk), lost, misled, drains=False)
+        else:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            disk = Disk(self._system.loop, ours, lost, misled, drains=True)
+            with theirs:
+                self._spawn_device(disk, device.policy, theirs)
         try:
-            backend.negotiate(NEGOTIATE_S)
+            disk.negotiate(NEGOTIATE_S)
         except VhostUserError as error:
-            backend.close()
-            os.close(error_fd)
+            disk.close()
             raise LaunchError(f"disk {self._disk}: {error}") from error
-        made.append(Disk(self._system.loop, backend, error_fd, misled))
-        for pidfd in waiting:
-            made[0].spawned(pidfd)
-        return made[0]
+        self._system.loop.post(disk.watch)
+        return disk
 
-    def _spawn_device(self, device: LiveDevice, number: int) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        config = {
-            "kind": "disk",
-            "name": device.policy.name,
-            "read_only": device.policy.read_only,
-            "queues": device.policy.queues,
-        }
-        with theirs, self._lock:
-            fds = [theirs.fileno(), self._backing]
-            body = json.dumps(config).encode()
-            wire.send(self._zygote.sock, wire.Kind.SPAWN_DEVICE, number, body=body, fds=fds)
-        return ours
-
-    def _connect(self) -> socket.socket:
-        assert self._disk is not None
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            sock.connect(self._disk.removeprefix(VHOST_USER))
-        except OSError as error:
-            sock.close()
-            raise LaunchError(f"disk {self._disk}: {error.strerror}; start the back-end first") from error
-        return sock
+    def _spawn_device(self, disk: Disk, device: Device, theirs: socket.socket) -> None:
+        number = next(self._device_numbers)
+        self._devices[number] = disk
+        config: dict[str, object] = {"kind": "disk", "name": device.name}
+        config |= {"read_only": device.read_only, "queues": device.queues}
+        self._send(wire.Kind.SPAWN_DEVICE, number, config, [theirs.fileno(), self._backing])
 
     def close(self) -> None:
-        """End the zygote; what it has started ends with the hypervisor's sockets."""
-        self._zygote.sock.close()
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(self._zygote.pid, signal.SIGKILL)
-            os.waitpid(self._zygote.pid, 0)
+        """End the zygote."""
+        self._zygote.close()
+
+
+def _connect(disk: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.connect(disk.removeprefix(VHOST_USER))
+    except OSError as error:
+        sock.close()
+        raise LaunchError(f"disk {disk}: {error.strerror}; start the back-end first") from error
+    return sock
 
 
 def _load(component: Component) -> loader.Template:

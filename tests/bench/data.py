@@ -18,6 +18,7 @@ from tests.bench.systems import Progress
 
 MIB = 1 << 20
 WHOLE, PART = "whole", "part"  # names of the files in the images
+READER = ("reader", "--outstanding=24")  # as many requests under way as any program has
 
 
 @dataclass(frozen=True)

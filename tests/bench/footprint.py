@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ci import trusted_lines
 from tests.bench import systems
-from tests.bench.data import WHOLE, Data
+from tests.bench.data import READER, WHOLE, Data
 from tests.bench.figures import Figure, NotMeasured, Target, figure
 from tests.bench.systems import Progress
 from vmm.cli.command import CommandError
@@ -27,7 +27,7 @@ _OWN = re.compile(r"^/memfd:r3s3:(?!stats)")
 def measure_overhead(data: Data, progress: Progress, system_file: Path) -> Figure:
     """`component_overhead_mib`: private memory of each tender at work, without what is the VM's own."""
     progress("memory of the tenders")
-    words = ["reader", f"--times={PASSES}", f"/{WHOLE}"]
+    words = [*READER, f"--times={PASSES}", f"/{WHOLE}"]
     with systems.started(systems.request(words, data.erofs, system_file), subprocess.DEVNULL) as running:
         for event in running.events():
             if event["event"] == "started":

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.bench import systems
 from tests.bench.budget import Budget
-from tests.bench.data import PART, WHOLE, Data
+from tests.bench.data import PART, READER, WHOLE, Data
 from tests.bench.figures import Figure, NotMeasured, Target, figure, rounded, spread
 from tests.bench.host import opponent, tool
 from tests.bench.plan import Plan
@@ -37,7 +37,7 @@ RESTART_S = 10.0
 def measure_recovery(plan: Plan, data: Data, budget: Budget, progress: Progress, system_file: Path) -> Figure:
     """`recovery_ms`: kills by the hypervisor and faults of the guest together; the other kinds beside it."""
     kill = (VICTIM, plan.kills_per_s)
-    words = ["reader", f"--times={ENDLESS}", f"/{WHOLE}"]
+    words = [*READER, f"--times={ENDLESS}", f"/{WHOLE}"]
     one = partial(systems.request, words, data.erofs, system_file)
     many = partial(systems.request, [*words[:-1], f"/{PART}"], data.erofs, system_file, programs=CLIENTS)
     bugs = systems.request(words, data.erofs, systems.FAILING)
@@ -91,7 +91,7 @@ def measure_speed_ratio(
     plan: Plan, data: Data, budget: Budget, progress: Progress, system_file: Path
 ) -> Figure:
     """`kill10_speed_ratio`: a read with ten kills a second and one without take turns; then a digest."""
-    words = ["reader", f"/{WHOLE}"]
+    words = [*READER, f"/{WHOLE}"]
     quiet = systems.request(words, data.erofs, system_file)
     harsh = systems.request(words, data.erofs, system_file, kill=(VICTIM, 10.0))
     disturbed: list[Outcome] = []
@@ -107,7 +107,7 @@ def measure_speed_ratio(
             ratios.append(killed.said["bytes_per_s"] / alone.said["bytes_per_s"])
             speeds.append(alone.said["bytes_per_s"] / 1e6)
     progress("digest of a read with 10 kills a second")
-    digest = ["reader", "--use=sha256", f"/{WHOLE}"]
+    digest = [*READER, "--use=sha256", f"/{WHOLE}"]
     digested = systems.run(systems.request(digest, data.erofs, system_file, kill=(VICTIM, 10.0)), plan.run_s)
     equal = digested.said["sha256"] == data.digest
     everything = [each.report for each in (*disturbed, digested)]

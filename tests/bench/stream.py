@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from tests.bench import systems
 from tests.bench.budget import Budget
-from tests.bench.data import MIB, WHOLE, Data
+from tests.bench.data import MIB, READER, WHOLE, Data
 from tests.bench.figures import Figure, NotMeasured, Target, figure, missing, rounded, spread
 from tests.bench.host import COMMAND_S, busy_s, command, one_cpu, opponent, tool
 from tests.bench.plan import Plan
@@ -169,7 +169,7 @@ def _per_gib(reading: Reading, name: str, factor: float) -> float:
 
 def _r3s3(data: Data, system_file: Path) -> Run:
     """Program -> file server -> driver -> device. The system is a fresh one: its caches are cold."""
-    outcome = systems.run(systems.request(["reader", f"/{WHOLE}"], data.erofs, system_file), data.plan.run_s)
+    outcome = systems.run(systems.request([*READER, f"/{WHOLE}"], data.erofs, system_file), data.plan.run_s)
     if outcome.said.get("bytes") != data.bytes:
         raise NotMeasured(f"reader: {outcome.said}", broken=True)
     return Run(outcome.said["ns"] / 1e9, outcome.busy_s, outcome.report)

@@ -128,8 +128,8 @@ def _wait(running: System, what: str, stop_after_s: float | None) -> tuple[dict[
         if event["event"] == "started":
             begin_s = busy_s()
             if stop_after_s is not None:
-                time.sleep(stop_after_s)
-                running.stop()
+                # Events must be waited for meanwhile: whoever kills does so in between.
+                threading.Timer(stop_after_s, running.stop).start()
         elif event["event"] == "error":
             raise NotMeasured(event["message"], broken=True)
         elif event["event"] == "ended" and event["status"] == good and event["report"]:

@@ -1,4 +1,4 @@
-"""Speaks the launch protocol in place of `vmm.system_process`; the program's name says how to behave.
+"""Speaks the launch protocol in place of `vmm.start`; the program's name says how to behave.
 
 The launch line it got goes to the file $FAKE_REQUEST. "tree" prints the digests of the files below
 $FAKE_TREE, changed as $FAKE_CHANGE says.
@@ -16,16 +16,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-REPORT = {
-    "kills": 3,
-    "recoveries": 3,
-    "replayed": 7,
-    "failed_requests": 0,
+_COMPONENT = {"name": "disk_driver", "is_program": False, "deaths": 3, "restarts": 3, "exits": 9, "bytes": 0}
+_COMPONENT |= {"replayed": 0, "failed": 0, "cpu_ms": 8, "spins": 2000}
+_PROGRAM = _COMPONENT | {"name": "good", "is_program": True, "deaths": 0, "restarts": 0, "exits": 5}
+COUNTED = {
+    "components": [_COMPONENT, _PROGRAM | {"replayed": 7, "bytes": 2 << 20}],
+    "first_ns": 1_000_000_000,
+    "last_ns": 1_500_000_000,
+    "exits_at_first": 2,
     "recovery_ms": {"n": 3, "median": 1.25, "p99": 2.5, "max": 2.5},
-    "boot_ms": 81.5,
-    "bytes": 1000,
-    "seconds": 0.5,
-    "exits_per_io": None,
 }
 
 
@@ -66,7 +65,7 @@ def run(link: socket.socket, request: dict[str, Any]) -> None:
         status = {"error": 125, "not-found": 127, "not-runnable": 126}[word]
         send(link, "error", message=f"{request['system_file']}: something is wrong; mend it", status=status)
         return
-    send(link, "started", name="fake", control="/nowhere.sock", boot_ms=1.0)
+    send(link, "started", name="fake")
     if word == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     elif word == "leave":
@@ -85,13 +84,13 @@ def run(link: socket.socket, request: dict[str, Any]) -> None:
         os.write(2, b"complaint\n")
     elif word == "sha256tree":
         print_tree(Path(os.environ["FAKE_TREE"]), os.environ.get("FAKE_CHANGE", ""))
-    send(link, "ended", status=int(value or 0), report=REPORT)
+    send(link, "exited")
+    send(link, "ended", status=int(value or 0), report=COUNTED)
 
 
 def main() -> None:
     """The process's entry."""
-    assert sys.argv[1] == "--launch-fd"
-    with socket.socket(fileno=int(sys.argv[2])) as link:
+    with socket.socket(fileno=int(sys.argv[1])) as link:
         line = b""
         while not line.endswith(b"\n"):
             line += link.recv(1 << 16)

@@ -32,7 +32,7 @@ COMPONENT = {
     "hypercalls": 4,
     "waits": 5,
     "wakeups": 6,
-    "doorbells": 7,
+    "ring_doorbells": 7,
     "calls": 8,
     "served": 9,
     "failed": 0,
