@@ -60,16 +60,17 @@ class Connection:
         )
 
     def stock(self) -> None:
-        """Make the next epoch's memory now, off the recovery path."""
+        """Make the next epoch's memory now, off the recovery path: a pool with all its pages."""
         if self._next[0] is self.rings:
             self._next = self._make()
-            if self._next[1]: os.posix_fallocate(self._next[1].fd,0,self._next[1].size)
+            if pool := self._next[1]:
+                os.posix_fallocate(pool.fd, 0, pool.size)
 
     def renew(self) -> list[MemoryObject]:
         """Begin a new epoch with fresh memory; returns the old objects, to be closed when convenient."""
         old = [] if self.epoch == 0 else [each for each in (self.rings, self.pool) if each]
-        if self.epoch:
-            self.stock()
+        if self._next[0] is self.rings and self.epoch:
+            self._next = self._make()
         self.rings, self.pool = self._next
         self.epoch += 1
         return old

@@ -13,7 +13,6 @@ from hypervisor import wire
 from hypervisor.abi import generated as abi
 from hypervisor.channels import Connection
 from hypervisor.component import LiveComponent
-from hypervisor.faults import FaultRecord
 from hypervisor.grants import Grant, GrantState
 from hypervisor.instances import Instance, Step
 from hypervisor.memory import MemoryObject
@@ -49,8 +48,11 @@ class Call:
 
     def bad(self, what: str) -> None:
         """The caller is at fault."""
-        record = FaultRecord(self.component.name, self.component.epoch, abi.FAULT_BAD_ARGUMENT, message=what)
-        self.system.fail(self.component, record)
+        self.blame(abi.FAULT_BAD_ARGUMENT, what)
+
+    def blame(self, kind: int, message: str = "", address: int = 0) -> None:
+        """End the caller."""
+        self.system.blame(self.component, kind, message, address)
 
 
 def dispatch(call: Call) -> None:
@@ -58,8 +60,7 @@ def dispatch(call: Call) -> None:
     handler = _HANDLERS.get(call.number)
     if handler is None or call.number not in call.component.policy.hypercalls:
         kind = abi.FAULT_DENIED_HYPERCALL if handler else abi.FAULT_UNKNOWN_HYPERCALL
-        record = FaultRecord(call.component.name, call.component.epoch, kind, address=call.number)
-        call.system.fail(call.component, record)
+        call.blame(kind, address=call.number)
         return
     handler(call)
 
@@ -91,19 +92,14 @@ def _log(call: Call) -> None:
 def _panic(call: Call) -> None:
     text = call.body[: abi.LOG_MAX].decode("utf-8", "replace")
     kind = abi.FAULT_MEMORY if text.startswith("out of memory") else abi.FAULT_PANIC
-    call.system.fail(
-        call.component, FaultRecord(call.component.name, call.component.epoch, kind, message=text)
-    )
+    call.blame(kind, text)
 
 
 def _exit(call: Call) -> None:
     if call.component.policy.is_program:
         call.system.program_exited(call.component, call.args[0] & 0xFF)
-        return
-    record = FaultRecord(
-        call.component.name, call.component.epoch, abi.FAULT_EXITED, message=f"status {call.args[0]}"
-    )
-    call.system.fail(call.component, record)
+    else:
+        call.blame(abi.FAULT_EXITED, f"status {call.args[0]}")
 
 
 def _reconnect(call: Call) -> None:

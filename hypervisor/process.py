@@ -69,13 +69,7 @@ class Hypervisor:
     """One running system."""
 
     def __init__(
-        self,
-        policy: Policy,
-        launcher: Launcher,
-        *,
-        arguments: dict[str, bytes],
-        stdout_fd: int,
-        stderr_fd: int,
+        self, policy: Policy, launcher: Launcher, arguments: dict[str, bytes], *, stdout: int, stderr: int
     ) -> None:
         self.policy = policy
         self.launcher = launcher
@@ -83,7 +77,7 @@ class Hypervisor:
         self.log = Log()
         self.evidence = Evidence()
         self.grants = GrantTable()
-        self.output = Output(self.loop, stdout_fd, stderr_fd)
+        self.output = Output(self.loop, stdout, stderr)
         self.figures = Figures()
         self.watch = Watch(self)
         self.connections = {channel.index: Connection(channel) for channel in policy.channels}
@@ -214,7 +208,7 @@ class Hypervisor:
         """A tender that went away by itself: a death, or a spare to replace."""
         component = self.components[instance.component.name]
         if instance is component.running:
-            self.fail(component, FaultRecord(component.name, instance.epoch, kind, message=why))
+            self.blame(component, kind, why)
         elif instance in component.spares:
             component.spares.remove(instance)
             self._discard(instance)
@@ -277,11 +271,16 @@ class Hypervisor:
         component.deaths += 1
         recovery.begin()
 
+    def blame(self, component: LiveComponent, kind: int, message: str, address: int = 0) -> None:
+        """`fail` for reasons that the hypervisor itself has found."""
+        record = FaultRecord(component.name, component.epoch, kind, address=address, message=message)
+        self.fail(component, record)
+
     def kill(self, component: LiveComponent, why: str = "") -> bool:
         """The operator's kill; False if it is not running just now."""
         if component.running is None:
             return False
-        self.fail(component, FaultRecord(component.name, component.epoch, abi.FAULT_KILLED, message=why))
+        self.blame(component, abi.FAULT_KILLED, why)
         return True
 
     def bury(self, component: LiveComponent, instance: Instance, record: FaultRecord) -> None:
@@ -293,7 +292,7 @@ class Hypervisor:
         self.evidence.keep(record, instance.ram)
 
     def _lay_down(self, component: LiveComponent, instance: Instance) -> None:
-        """What every end of a running instance has in common: its grants, and (after this event) its counters."""
+        """What every end of a running instance has in common: its grants and, soon, its counters."""
         self.loop.remove_reader(instance.sock.fileno())
         instance.move(Lifecycle.ENDED)
         self.loop.call_later(0, lambda: self._count(component, instance))
@@ -325,9 +324,8 @@ class Hypervisor:
             component.exit_status = 128 + record.signal
             self.on_program_ended(component, record)
         else:
-            self.log.add(
-                component.name, component.epoch, "given up by its restart policy", abi.LOG_LEVEL_ERROR
-            )
+            text = "given up by its restart policy"
+            self.log.add(component.name, component.epoch, text, abi.LOG_LEVEL_ERROR)
 
     def program_exited(self, component: LiveComponent, status: int) -> None:
         """A program ended by itself; its servers lose a client."""
@@ -337,13 +335,7 @@ class Hypervisor:
         self._lay_down(component, instance)
         instance.ram.close()
         component.exit_status = status
-        for end, connection in component.connections:
-            connection.gone = True
-            peer = self.peer_of(end)
-            if peer:
-                peer_end = peer.placement.end(end.channel, other_role(end.role))
-                peer.set_state(peer_end, abi.CHANNEL_STATE_GONE, connection.epoch)
-                self.wake(end, connection)
+        self.close_all(component)
         self.on_program_ended(component, None)
 
     def check_supervisor(self) -> None:
@@ -354,8 +346,7 @@ class Hypervisor:
             return
         since, ready = max(instance.started_ns, instance.ready_ns), instance.ready_ns != 0
         if self.supervision.is_overdue(since, ready, time.monotonic_ns()):
-            message = "no answer within its deadline"
-            self.fail(live, FaultRecord(live.name, live.epoch, abi.FAULT_HUNG, message=message))
+            self.blame(live, abi.FAULT_HUNG, "no answer within its deadline")
 
     # -- connections ----------------------------------------------------------------------------------
 
@@ -364,9 +355,18 @@ class Hypervisor:
         name = end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client
         return self.components.get(name)
 
-    def wake(self, end: End, connection: Connection) -> None:
-        """Wake the peer of `end`, whatever it sleeps for."""
-        connection.signal(other_role(end.role))
+    def tell_peer(self, end: End, connection: Connection, state: int) -> None:
+        """Put the state of a connection into the status page of the peer of `end`."""
+        peer = self.peer_of(end)
+        if peer:
+            peer.set_state(peer.placement.end(end.channel, other_role(end.role)), state, connection.epoch)
+
+    def close_all(self, component: LiveComponent) -> None:
+        """`component` will not come back: its peers learn it, whatever they sleep for."""
+        for end, connection in component.connections:
+            connection.gone = True
+            self.tell_peer(end, connection, abi.CHANNEL_STATE_GONE)
+            connection.signal(other_role(end.role))
 
     def offer_reopen(self, end: End, connection: Connection, died_ns: int) -> None:
         """Tell the peer of `end` that new rings wait for it."""
@@ -381,9 +381,8 @@ class Hypervisor:
             if self.supervision and self.supervision.connection is connection:
                 self.supervision.reopen()
         elif peer.running:
-            peer_end = peer.placement.end(end.channel, other_role(end.role))
-            peer.set_state(peer_end, abi.CHANNEL_STATE_REOPEN, connection.epoch)
-            self.wake(end, connection)
+            self.tell_peer(end, connection, abi.CHANNEL_STATE_REOPEN)
+            connection.signal(other_role(end.role))
 
     def close_connection(self, connection: Connection) -> None:
         """After a complaint: both ends get fresh rings, later and later the more complaints come."""
@@ -421,17 +420,12 @@ class Hypervisor:
         server = self.components.get(connection.policy.server)
         if not connection.pool or not server or not server.device or not server.running:
             return False
-        message = "the pool its device uses is exchanged"
-        self.fail(server, FaultRecord(server.name, server.epoch, abi.FAULT_REPLACED, message=message))
+        self.blame(server, abi.FAULT_REPLACED, "the pool its device uses is exchanged")
         return True
 
     def _ends_of(self, connection: Connection) -> list[tuple[LiveComponent, End]]:
-        return [
-            (live, end)
-            for live in self.components.values()
-            for end, each in live.connections
-            if each is connection
-        ]
+        everybody = self.components.values()
+        return [(live, end) for live in everybody for end, each in live.connections if each is connection]
 
     def quarantine(self, memory: Sequence[MemoryObject]) -> None:
         """Close the objects of an ended epoch, off the recovery path."""
@@ -462,12 +456,9 @@ class Hypervisor:
 
         def overdue() -> None:
             component = self.components[grantee.component.name]
-            text = f"grant {grant.number:#x} not given back in time"
             if component.running is grantee:
-                self.fail(
-                    component,
-                    FaultRecord(component.name, grantee.epoch, abi.FAULT_REVOKE_DEADLINE, message=text),
-                )
+                text = f"grant {grant.number:#x} not given back in time"
+                self.blame(component, abi.FAULT_REVOKE_DEADLINE, text)
 
         timer = self.loop.call_later(hypercalls.REVOKE_DEADLINE_S, overdue)
         if grantee.alive:
@@ -530,13 +521,12 @@ class Hypervisor:
         recovery = self.recoveries.get(driver.name)
         if recovery and not driver.running:
             recovery.device_lost()
-        self.fail(driver, FaultRecord(driver.name, driver.epoch, abi.FAULT_DEVICE_DIED, message=why))
+        self.blame(driver, abi.FAULT_DEVICE_DIED, why)
 
     def _device_misled(self, device: LiveDevice) -> None:
         """The device found its driver pointing it outside its windows."""
         driver = self.components[device.policy.component]
-        message = "a descriptor lies outside the DMA windows, or its chain is broken"
-        self.fail(driver, FaultRecord(driver.name, driver.epoch, abi.FAULT_DMA, message=message))
+        self.blame(driver, abi.FAULT_DMA, "a descriptor lies outside the DMA windows, or its chain is broken")
 
     def replace_device(self, device: LiveDevice, done: Callable[[], None]) -> None:
         """End a device that is gone or does not answer, and make another; `done` when it can be set up."""
@@ -554,9 +544,8 @@ class Hypervisor:
             if backend:
                 backend.close()
             if not self._closing:
-                self.log.add(
-                    device.policy.name, device.restarts, f"no device: {losses[0]}", abi.LOG_LEVEL_WARNING
-                )
+                why = f"no device: {losses[0]}"
+                self.log.add(device.policy.name, device.restarts, why, abi.LOG_LEVEL_WARNING)
                 self.loop.call_later(DEVICE_RETRY_S, lambda: self.replace_device(device, done))
 
         self.loop.in_thread(lambda: self._make_backend(device), made)

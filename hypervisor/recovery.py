@@ -71,10 +71,7 @@ class Recovery:
             if connection.gone:
                 continue
             connection.died_ns = self.record.time_ns
-            peer = self.system.peer_of(end)
-            if peer:
-                peer_end = peer.placement.end(end.channel, other_role(end.role))
-                peer.set_state(peer_end, state, connection.epoch)
+            self.system.tell_peer(end, connection, state)
 
     def _own_backoff(self, instance: Instance) -> int:
         """Milliseconds before the reincarnation server's restart: 0 unless it dies again and again."""
@@ -161,13 +158,7 @@ class Recovery:
     def _give_up(self) -> None:
         component, system = self.component, self.system
         component.gave_up = True
-        for end, connection in component.connections:
-            connection.gone = True
-            peer = system.peer_of(end)
-            if peer:
-                peer_end = peer.placement.end(end.channel, other_role(end.role))
-                peer.set_state(peer_end, abi.CHANNEL_STATE_GONE, connection.epoch)
-                system.wake(end, connection)
+        system.close_all(component)
         system.gave_up(component, self.record)
 
 

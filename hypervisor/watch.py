@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from hypervisor import wire
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
-from hypervisor.faults import FaultRecord
 
 if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
@@ -73,4 +72,4 @@ class Watch:
             )
 
     def _judge(self, component: LiveComponent, kind: int, message: str) -> None:
-        self._system.fail(component, FaultRecord(component.name, component.epoch, kind, message=message))
+        self._system.blame(component, kind, message)

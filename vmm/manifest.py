@@ -11,8 +11,15 @@ from typing import Any, NamedTuple
 
 from hypervisor.abi import generated as abi
 from hypervisor.policy import (
-    Channel, Component, Device, GrantObjects, Pool, Protocol, RestartPolicy, StateRegion,
-)  # fmt: skip
+    Channel,
+    Component,
+    Device,
+    GrantObjects,
+    Pool,
+    Protocol,
+    RestartPolicy,
+    StateRegion,
+)
 from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name, suggestion
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
@@ -165,7 +172,21 @@ def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Channel]:
         on_restart = _ON_RESTART[table.choice("on_restart", tuple(_ON_RESTART), "replay")]
         root = _root(table) if protocol.name == "fs" else b""
         return Channel(
-            -1, "", name, "", "", protocol, 0, 0, operations, deadline_ms, on_restart, root, pool, objects, dma
+            -1,
+            "",
+            name,
+            "",
+            "",
+            protocol,
+            0,
+            0,
+            operations,
+            deadline_ms,
+            on_restart,
+            root,
+            pool,
+            objects,
+            dma,
         )
 
     uses = top.each("uses", INTERFACE_NAME_MAX, read_one)

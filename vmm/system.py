@@ -30,12 +30,10 @@ from typing import NamedTuple
 
 from hypervisor.abi import generated as abi
 from hypervisor.channels import Geometry
-from hypervisor.policy import Channel, Component, Device, Policy, RestartPolicy, Trust
+from hypervisor.policy import Channel, Component, Device, Policy, Protocol, RestartPolicy, Trust
 from vmm import manifest as manifests
-from vmm.document import (
-    Document, Place, ProgramNotFoundError, SystemFileError, Table, check_name, size_text, suggestion,
-)  # fmt: skip
-from vmm.manifest import Manifest, Protocol
+from vmm.document import Document, ProgramNotFoundError, SystemFileError, Table, check_name, suggestion
+from vmm.manifest import Manifest
 
 HYPERVISOR = "hypervisor"  # the pseudo-client of the supervisor's channel
 PROGRAM = "program"  # stands for any program in routes
@@ -111,7 +109,9 @@ def _read(
         names = [program, *(f"{program}.{number}" for number in range(2, count + 1))]
         found |= dict.fromkeys(names, manifests.read(known[program], protocols))
     routes = _routes(top.table("routes"), found)
-    return _System(top.document, top.document.relative(table.text("images")), supervisor, found, names, routes)
+    return _System(
+        top.document, top.document.relative(table.text("images")), supervisor, found, names, routes
+    )
 
 
 def _read_component(entry: Table, protocols: dict[str, Protocol]) -> Manifest:
@@ -188,17 +188,15 @@ def _channel(system: _System, client: _End, index: int) -> Channel:
         raise system.document.error(key, problem, remedy)
     for name in uses.protocol.names(uses.operations & ~serves.operations):
         problem = f'{client} asks for operation "{name}", which {server} does not serve'
-        places = _place(system, client, "uses"), _place(system, server, "serves")
+        places = [
+            (str(system.manifests[end.component].document.file), (side, end.interface, "operations"))
+            for end, side in ((client, "uses"), (server, "serves"))
+        ]
         raise system.document.error(key, problem, "change {} or {}", *places)
     return replace(
         uses, index=index, client=client.component, server=server.component,
         server_interface=server.interface, slots=serves.slots, slot_data=serves.slot_data,
     )  # fmt: skip
-
-
-def _place(system: _System, end: _End, side: str) -> Place:
-    """Where the manifest states the operations of an end."""
-    return str(system.manifests[end.component].document.file), (side, end.interface, "operations")
 
 
 def _supervisor_channel(system: _System, table: Table) -> list[Channel]:
@@ -288,5 +286,5 @@ def _check_memory(table: Table, policy: Policy, limit: int) -> None:
         total += channel.pool.buffers * channel.pool.buffer if channel.pool else 0
         total += channel.grants.count * channel.grants.pages * abi.PAGE_SIZE if channel.grants else 0
     if total > limit:
-        problem = f"the components need {size_text(-(-total >> 20) << 20)}, {size_text(limit)} allowed"
+        problem = f"the components need {-(-total >> 20)} MiB, {table.text('memory')} allowed"
         raise table.error("memory", problem, "raise the limit, or lower memory and spares in the manifests")

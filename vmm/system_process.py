@@ -1,8 +1,8 @@
 """The hypervisor process: compiles the policy, boots the system, and serves it until its program ends.
 
 The command line holds the other end of its launch socket. One JSON line comes in (`vmm.cli.launch.Request`,
-and with it the listening control socket), JSON lines go out: `started`, `exited`, `ended`; or `error`. The end
-of the stream, or a line {"stop": true}, ends the system.
+and with it the listening control socket), JSON lines go out: `started`, `exited`, `ended`; or `error`. The
+end of the stream, or a line {"stop": true}, ends the system.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Link:
 
     def request(self) -> tuple[dict[str, Any], socket.socket]:
         """The launch line and the control socket; EOFError when the command line has gone."""
-        data, fds = b"", []
+        data, fds = b"", list[int]()
         while b"\n" not in data:
             more, received, _, _ = socket.recv_fds(self.sock, 1 << 16, 1, socket.MSG_CMSG_CLOEXEC)
             if not more:
@@ -130,7 +130,7 @@ def serve(link: Link, zygote: Zygote) -> int:
     launcher = ProcessLauncher(policy, zygote, request["disk"], request["machine"])
     encoded = b"".join(os.fsencode(str(each)) + b"\0" for each in request["arguments"])
     programs = {component.name: encoded for component in policy.components if component.is_program}
-    hypervisor = Hypervisor(policy, launcher, arguments=programs, stdout_fd=1, stderr_fd=2)
+    hypervisor = Hypervisor(policy, launcher, arguments=programs, stdout=1, stderr=2)
     hypervisor.figures.tsc_khz = launcher.tsc_khz
     run = Run(link, request, hypervisor)
     control = ControlSocket(hypervisor, listener, run.report)

@@ -1,4 +1,4 @@
-"""Entry of the hypervisor process of a benchmark: `vmm.start` with a report that has more in it (`samples.py`)."""
+"""Entry of the hypervisor process of a benchmark: `vmm.start` with more in its report (`samples.py`)."""
 
 from __future__ import annotations
 

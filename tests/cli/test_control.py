@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -15,6 +17,8 @@ import pytest
 from hypervisor.policy import Policy
 from tests.cli.conftest import Run
 from vmm import system
+from vmm.cli.command import CommandError
+from vmm.cli.control import listen, runtime_directory
 from vmm.manifest import PROTOCOLS
 
 FIXTURES = Path(__file__).parents[1] / "manifest" / "fixtures"
@@ -176,3 +180,45 @@ def test_nothing_runs(r3s3: Run, tmp_path: Path, command: list[str]) -> None:
     result = r3s3(*command)
     message = f"r3s3: no system is running (looked in {tmp_path}); start one with r3s3 run\n"
     assert (result.returncode, result.stderr) == (125, message)
+
+
+def test_where_control_sockets_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", "/somewhere")
+    assert runtime_directory() == Path("/somewhere")
+    monkeypatch.delenv("R3S3_RUNTIME_DIR")
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert runtime_directory() == Path("/run/r3s3")
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/1000")
+    assert runtime_directory() == Path("/run/user/1000/r3s3")
+    monkeypatch.delenv("XDG_RUNTIME_DIR")
+    assert runtime_directory() == Path("/tmp/r3s3-1000")
+
+
+def test_a_new_control_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only its user may connect; a name in use is not taken away, one that a dead system left is."""
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", str(tmp_path / "new"))
+    first, path = listen("one", chosen=True)
+    mode = path.stat().st_mode
+    assert (path, stat.S_ISSOCK(mode), stat.S_IMODE(mode)) == (tmp_path / "new" / "one.sock", True, 0o600)
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    second, other = listen("one", chosen=False)
+    assert other == tmp_path / "new" / "one-2.sock"
+    with pytest.raises(CommandError) as caught:
+        listen("one", chosen=True)
+    assert str(caught.value) == 'a system "one" is already running; choose another with -s'
+    first.close()
+    third, again = listen("one", chosen=True)
+    assert again == path
+    second.close()
+    third.close()
+
+
+def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever owns the folder could put his own socket in the place of ours."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", str(tmp_path))
+    os.chown(tmp_path, 12345, -1)
+    with pytest.raises(PermissionError, match="belongs to another user"):
+        listen("one", chosen=True)

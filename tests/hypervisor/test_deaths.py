@@ -222,7 +222,7 @@ def test_both_ends_of_a_channel_die_at_the_same_time(world: World) -> None:
 
 def test_client_first_when_both_ends_die(world: World) -> None:
     assert world.supervisor
-    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 20)  # driver: later
+    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 400)  # driver: later
     world.kill("driver")
     world.kill("files")
     world.revive("files")

@@ -345,7 +345,7 @@ class World:
         self.stdout, self._stdout = os.pipe()
         self.launcher = FakeLauncher()
         self.system = Hypervisor(
-            policy, self.launcher, arguments={"app": b"app\0"}, stdout_fd=self._stdout, stderr_fd=self._stdout
+            policy, self.launcher, arguments={"app": b"app\0"}, stdout=self._stdout, stderr=self._stdout
         )
         self.ended: list[tuple[str, FaultRecord | None]] = []
         self.programs_started: list[str] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
 import struct
 import sys
 from collections.abc import Callable
@@ -72,7 +71,7 @@ def reached(system: Hypervisor, step: str, of: str) -> None:
         if instance is None:
             struck.append(f"{step} {of}: {strike.victim} was dead already")
         elif strike.how == "SIGKILL":
-            os.kill(instance.pid, signal.SIGKILL)
+            instance.kill()  # nobody is told: its pidfd or its socket has to tell
             struck.append(f"{step} {of}: {strike.victim}")
         else:
             system.kill(victim, f"at {step} of {of}")

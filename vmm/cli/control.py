@@ -56,7 +56,10 @@ def listen(name: str, chosen: bool) -> tuple[socket.socket, Path]:
     """
     folder = runtime_directory()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid not in (0, os.geteuid()):  # who could put a socket of his own in the place of ours
+    if folder.stat().st_uid not in (
+        0,
+        os.geteuid(),
+    ):  # who could put a socket of his own in the place of ours
         raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
     for number in range(1, SYSTEMS_MAX + 1):
         path = folder / (f"{name}.sock" if number == 1 else f"{name}-{number}.sock")

@@ -11,6 +11,7 @@ the report, and the line numbers in messages about wrong files.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -173,10 +174,11 @@ class Launch:
 
     def _follow(self, event: dict[str, Any]) -> bool:
         """Do our part in an event; whether it is of interest to others."""
-        kind = event["event"]
+        kind = str(event["event"])
         if kind == "started" and self.request.kill:
-            connection = control.Control(None, self._path)
-            self._killers = [Killer(connection, *each, self.request.seed) for each in self.request.kill]
+            with contextlib.suppress(CommandError):  # it has ended already
+                connection = control.Control(None, self._path)
+                self._killers = [Killer(connection, *each, self.request.seed) for each in self.request.kill]
         elif kind == "exited":
             self._stop_killing()
         elif kind == "ended" and event["report"]:
@@ -193,7 +195,7 @@ class Launch:
         try:
             for killer in self._killers:
                 killer.strike()
-        except CommandError:  # the system has just ended
+        except CommandError:  # it has just ended
             self._stop_killing()
 
     def _stop_killing(self) -> None:
