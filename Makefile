@@ -5,6 +5,7 @@
 #   make test [TESTS=tests/style]       everything that proves it: ruff, mypy, layers, trusted lines and the
 #                                       Rust tests on the host are tests too (tests/style)
 #   make setup                          packages, .venv, generated files checked, native modules, guests
+#   make campaign                       the long, seeded versions of tests/system and tests/crash
 #   make bench, make bench-quick        the measured figures, into build/bench.json
 #   make generate                       writes what is generated from abi.toml and the protocols' TOML
 #   make clean                          removes everything built, but not .venv
@@ -17,7 +18,7 @@ PYTHON := .venv/bin/python
 HOST_READY := build/stamps/host
 VENV_READY := build/stamps/venv
 
-.PHONY: all setup run test bench bench-quick generate clean
+.PHONY: all setup run test campaign bench bench-quick generate clean
 
 all: setup
 
@@ -40,6 +41,10 @@ run: setup
 
 test: setup
 	@$(PYTHON) -m pytest --junit-xml=build/tests.xml $(TESTS)
+
+campaign: setup
+	@$(PYTHON) -m pytest -m campaign tests/system tests/crash
+	@$(PYTHON) -m tests.crash.fuzz_erofs
 
 bench: setup
 	@ci/setup bench

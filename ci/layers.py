@@ -19,7 +19,9 @@ RANK = {"hypervisor": 0, "vmm": 1, "components": 2, "guests": 2, "images": 3, "c
 FORBIDDEN = (
     ("vmm.tender", "vmm.cli"),
     ("vmm.devices", "vmm.cli"),
+    ("vmm.start", "vmm.cli"),
     ("vmm.system_process", "vmm.cli"),
+    ("vmm.system", "vmm.diagnosis"),
 )
 
 

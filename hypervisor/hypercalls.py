@@ -130,8 +130,9 @@ def _complain(call: Call) -> None:
     # Where it is not open (any more), what the caller wants has happened or is under way.
     if call.component.state_of(end) == abi.CHANNEL_STATE_OPEN:
         text = f"complaint about {end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client}"
+        reason = abi.COMPLAINT_NAMES.get(call.args[1], f"reason {call.args[1]}")
         call.system.log.add(
-            call.component.name, call.component.epoch, f"{text}: reason {call.args[1]}", abi.LOG_LEVEL_WARNING
+            call.component.name, call.component.epoch, f"{text}: {reason}", abi.LOG_LEVEL_WARNING
         )
         call.system.close_connection(connection)
     _answer_unhurried(call)

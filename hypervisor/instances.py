@@ -28,7 +28,7 @@ STEPS_MAX = 128  # of one record, lest it carry more descriptors than one can
 REGISTERS_MAX = 64
 _U64 = (1 << 64) - 1
 _numbers = itertools.count(1)
-_CLOCK_TICK_NS = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
+_CPUCLOCK_SCHED = 2  # the clock of a process's CPU time, clock_getcpuclockid(3)
 
 
 class Lifecycle(Enum):
@@ -81,7 +81,7 @@ class Stats:
 
     WORDS = (
         "exits", "hypercalls", "waits", "doorbells", "signals", "faults", "wakeups",
-        "first_instruction_ns", "thread", "wait_timeouts", "state", "state_since_ns",
+        "first_instruction_ns", "thread", "wait_timeouts", "state", "state_since_ns", "rests",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -180,12 +180,16 @@ class Instance:
             self.calling = False
             self.send(wire.Kind.RESULT, (rax & _U64, rdx & _U64, len(steps)), steps, data=data)
 
-    def kill(self) -> None:
+    def freeze(self) -> None:
+        """Stop the tender for good, to be killed later: ending keeps a CPU busy for a millisecond."""
+        self.kill(signal.SIGSTOP)
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
         """SIGKILL the tender; returns at once."""
         self.doomed = True
         if self.pidfd >= 0:
             try:
-                signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+                signal.pidfd_send_signal(self.pidfd, number)
             except ProcessLookupError:
                 pass  # it has ended already
 
@@ -200,12 +204,12 @@ class Instance:
 
     def cpu_ns(self) -> int:
         """CPU time the tender has used, ns; 0 when it cannot be read."""
+        if not self.pid:
+            return 0  # not there yet; and process 0 would mean ourselves
         try:
-            with open(f"/proc/{self.pid}/stat", encoding="ascii") as file:
-                fields = file.read().rsplit(")", 1)[1].split()
+            return time.clock_gettime_ns(~self.pid << 3 | _CPUCLOCK_SCHED)
         except OSError:
             return 0
-        return (int(fields[11]) + int(fields[12])) * _CLOCK_TICK_NS
 
     def telemetry_counters(self) -> abi.Telemetry:
         """What the guest says of itself; never trusted."""

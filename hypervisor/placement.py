@@ -7,6 +7,7 @@ the same place.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -34,13 +35,6 @@ class End:
     channel: Channel
     role: int
     address: int
-
-    @property
-    def interface(self) -> str:
-        """The component's own name for the channel."""
-        return (
-            self.channel.client_interface if self.role == abi.ROLE_CLIENT else self.channel.server_interface
-        )
 
 
 class Region(NamedTuple):
@@ -107,14 +101,13 @@ def place(policy: Policy, component: Component, arguments_size: int = 0) -> Plac
             if name == component.name:
                 result.ends.append(End(len(result.ends), channel, role, writable.take(size)))
         if channel.client == component.name:
-            _place_lent(channel, writable, result)
+            result.regions += _lent(channel, writable)
     device = next((d for d in policy.devices if d.component == component.name), None)
     if device:
-        _place_device(policy, device, writable, result)
+        result.regions += _of_device(policy, device, writable)
     for state in component.states:
-        add(
-            Region(state.name, abi.REGION_KIND_STATE, None, writable.take(state.size), page_align(state.size))
-        )
+        size = page_align(state.size)
+        add(Region(state.name, abi.REGION_KIND_STATE, None, writable.take(size), size))
     if arguments_size:
         address = read_only.take(arguments_size)
         add(Region("arguments", abi.REGION_KIND_ARGUMENTS, None, address, arguments_size))
@@ -128,20 +121,12 @@ def place(policy: Policy, component: Component, arguments_size: int = 0) -> Plac
     return result
 
 
-def _place_lent(channel: Channel, space: _Space, result: Placement) -> None:
+def _lent(channel: Channel, space: _Space) -> Iterator[Region]:
     """What the client of `channel` lends: its pool, or its grant objects."""
-    if channel.pool:
-        size = channel.pool.buffers * channel.pool.buffer
-        result.regions.append(
-            Region(
-                channel.client_interface,
-                abi.REGION_KIND_POOL,
-                channel.index,
-                space.take(size),
-                size,
-                unit=channel.pool.buffer,
-            )
-        )
+    name, index = channel.client_interface, channel.index
+    if pool := channel.pool:
+        address = space.take(pool.size)
+        yield Region(name, abi.REGION_KIND_POOL, index, address, pool.size, unit=pool.buffer)
     if channel.grants:
         size = channel.grants.pages * abi.PAGE_SIZE
         if size > GRANT_SLOT:
@@ -150,47 +135,20 @@ def _place_lent(channel: Channel, space: _Space, result: Placement) -> None:
                 f"{GRANT_SLOT} at most; lower pages in its manifest"
             )
         for _ in range(channel.grants.count):
-            result.regions.append(
-                Region(
-                    channel.client_interface,
-                    abi.REGION_KIND_GRANT_OBJECT,
-                    channel.index,
-                    space.take(size),
-                    size,
-                )
-            )
+            yield Region(name, abi.REGION_KIND_GRANT_OBJECT, index, space.take(size), size)
 
 
-def _place_device(policy: Policy, device: Device, space: _Space, result: Placement) -> None:
+def _of_device(policy: Policy, device: Device, space: _Space) -> Iterator[Region]:
     """The driver's virtqueues, and the pools it may point the device at without seeing them."""
     size = device.queues * abi.VRING_STRIDE
-    result.regions.append(
-        Region(
-            device.interface,
-            abi.REGION_KIND_VRING,
-            None,
-            space.take(size),
-            size,
-            iova=abi.VRING_IOVA,
-            unit=device.queue_size,
-        )
-    )
+    address, unit = space.take(size), device.queue_size
+    yield Region(device.interface, abi.REGION_KIND_VRING, None, address, size, abi.VRING_IOVA, unit)
     iova = abi.POOL_IOVA
     for channel in policy.channels_of(device.component):
-        if channel.server == device.component and channel.pool:
-            size = channel.pool.buffers * channel.pool.buffer
-            result.regions.append(
-                Region(
-                    channel.server_interface,
-                    abi.REGION_KIND_POOL,
-                    channel.index,
-                    0,
-                    size,
-                    iova=iova,
-                    unit=channel.pool.buffer,
-                )
-            )
-            iova += page_align(size) + abi.PAGE_SIZE
+        if channel.server == device.component and (pool := channel.pool):
+            name, index = channel.server_interface, channel.index
+            yield Region(name, abi.REGION_KIND_POOL, index, 0, pool.size, iova, pool.buffer)
+            iova += page_align(pool.size) + abi.PAGE_SIZE
 
 
 class InfoPages:
@@ -202,18 +160,11 @@ class InfoPages:
         self._placement = placement
         component = placement.component
         self._pages = bytearray(abi.INFO_PAGES * abi.PAGE_SIZE)
-        self._pages[: abi.Info.SIZE] = abi.Info(
-            magic=abi.INFO_MAGIC,
-            abi_version=abi.ABI_VERSION,
-            channels=len(placement.ends),
-            regions=len(placement.regions),
-            cpus=cpus,
-            tsc_khz=tsc_khz,
-            heap_base=heap[0],
-            heap_size=heap[1],
-            spin_ns=spin_ns,
-            name=component.name.encode(),
-        ).pack()
+        info = abi.Info(abi.INFO_MAGIC, abi.ABI_VERSION, name=component.name.encode())
+        info.channels, info.regions = len(placement.ends), len(placement.regions)
+        info.cpus, info.tsc_khz, info.spin_ns = cpus, tsc_khz, spin_ns
+        info.heap_base, info.heap_size = heap
+        self._put(0, info.pack())
         parameters = abi.INFO_PARAMETERS
         for end in placement.ends:
             parameter = end.channel.parameter if end.role == abi.ROLE_SERVER else b""
@@ -225,15 +176,8 @@ class InfoPages:
         self._used = parameters
         local = {end.channel.index: end.index for end in placement.ends}
         for index, region in enumerate(placement.regions):
-            entry = abi.RegionEntry(
-                name=region.name.encode(),
-                kind=region.kind,
-                channel=_NONE if region.channel is None else local[region.channel],
-                address=region.address,
-                size=region.size,
-                iova=region.iova,
-                unit=region.unit,
-            )
+            channel = _NONE if region.channel is None else local[region.channel]
+            entry = abi.RegionEntry(region.name.encode(), region.kind, channel, *region[3:])
             self._put(abi.INFO_REGIONS + index * abi.RegionEntry.SIZE, entry.pack())
 
     def _put(self, offset: int, data: bytes) -> None:
@@ -263,23 +207,18 @@ class InfoPages:
 
 
 def _entry(end: End, parameters: int) -> bytes:
-    channel = end.channel
+    """The channel's entry; what the server alone is told is at `parameters`."""
+    channel, is_client = end.channel, end.role == abi.ROLE_CLIENT
     geometry = Geometry.of(channel.slots, channel.slot_data)
-    is_client = end.role == abi.ROLE_CLIENT
-    return abi.ChannelEntry(
-        name=end.interface.encode(),
-        peer=(channel.server if is_client else channel.client).encode(),
-        role=end.role,
-        slots=channel.slots,
-        address=end.address,
-        size=geometry.size,
-        data_offset=geometry.data,
-        slot_data=channel.slot_data,
-        doorbell=abi.DOORBELL_CHANNEL + end.index,
-        deadline_ms=channel.deadline_ms,
-        on_restart=channel.on_restart,
-        operations=channel.operations,
-        parameter_offset=parameters if channel.parameter and not is_client else 0,
-        parameter_length=0 if is_client else len(channel.parameter),
-        protocol=channel.protocol.number << 16 | channel.protocol.version,
-    ).pack()
+    name, peer = channel.client_interface, channel.server
+    if not is_client:
+        name, peer = channel.server_interface, channel.client
+    entry = abi.ChannelEntry(name.encode(), peer.encode(), end.role, channel.slots, end.address)
+    entry.size, entry.data_offset, entry.slot_data = geometry.size, geometry.data, channel.slot_data
+    entry.doorbell = abi.DOORBELL_CHANNEL + end.index
+    entry.deadline_ms, entry.on_restart = channel.deadline_ms, channel.on_restart
+    entry.operations = channel.operations
+    entry.protocol = channel.protocol.number << 16 | channel.protocol.version
+    if channel.parameter and not is_client:
+        entry.parameter_offset, entry.parameter_length = parameters, len(channel.parameter)
+    return entry.pack()

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Pages = int
-
 
 @dataclass(frozen=True)
 class RestartPolicy:
@@ -57,13 +55,18 @@ class Pool:
     buffers: int
     buffer: int
 
+    @property
+    def size(self) -> int:
+        """All of it, in bytes."""
+        return self.buffers * self.buffer
+
 
 @dataclass(frozen=True)
 class GrantObjects:
     """Memory a channel's client may lend to the server, one object per request: `count` of `pages` pages."""
 
     count: int
-    pages: Pages
+    pages: int
     rights: int  # GRANT_RIGHTS_* bits it may offer
 
 
@@ -86,16 +89,13 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Channel:
-    """One client-server connection. Interface names are the ends' own names for it."""
+    """One client-server connection. Interface names are the ends' own names for it.
 
-    index: int
-    client: str
+    What comes last is decided by the system file, the rest by the client's manifest.
+    """
+
     client_interface: str
-    server: str
-    server_interface: str
     protocol: Protocol
-    slots: int  # power of two
-    slot_data: int  # bytes of data area per slot
     operations: int  # bit n: operation n allowed, agreed by both sides
     deadline_ms: int  # 0: none
     on_restart: int  # ON_RESTART_*
@@ -103,6 +103,12 @@ class Channel:
     pool: Pool | None = None
     grants: GrantObjects | None = None
     dma: Literal["none", "pool", "per_request"] = "none"
+    index: int = -1
+    client: str = ""
+    server: str = ""
+    server_interface: str = ""
+    slots: int = 0  # power of two
+    slot_data: int = 0  # bytes of data area per slot
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
 
 
+BURIAL_S = 0.008
 HASTY_NS = 20_000_000  # a reincarnation server that lived no longer than this has died hastily
 HASTY_FREE = 4
 HASTY_SHIFT_MAX = 10
@@ -47,7 +48,11 @@ class Recovery:
         component, system = self.component, self.system
         instance = self._dead
         assert instance is not None
-        instance.kill()
+        if component.states:  # handed over when the process has really ended
+            instance.kill()
+        else:
+            instance.freeze()
+            system.loop.call_later(BURIAL_S, instance.kill)
         is_supervisor = component.name == system.policy.trust.supervisor
         needless = is_supervisor or component.policy.is_program or self.record.kind == abi.FAULT_REPLACED
         asked = system.supervision and not needless

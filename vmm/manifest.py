@@ -9,17 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from hypervisor import policy
 from hypervisor.abi import generated as abi
-from hypervisor.policy import (
-    Channel,
-    Component,
-    Device,
-    GrantObjects,
-    Pool,
-    Protocol,
-    RestartPolicy,
-    StateRegion,
-)
 from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name, suggestion
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
@@ -39,7 +30,7 @@ _ON_RESTART = {name: number for number, name in abi.ON_RESTART_NAMES.items()}
 class Serves(NamedTuple):
     """An interface this component serves. Of `operations`, bit n is operation n."""
 
-    protocol: Protocol
+    protocol: policy.Protocol
     operations: int
     clients: int
     slots: int
@@ -54,25 +45,25 @@ class Manifest(NamedTuple):
     """
 
     document: Document
-    component: Component
+    component: policy.Component
     serves: dict[str, Serves]
-    uses: dict[str, Channel]
-    devices: dict[str, Device]
+    uses: dict[str, policy.Channel]
+    devices: dict[str, policy.Device]
 
 
-def read_protocols(folder: Path = PROTOCOLS) -> dict[str, Protocol]:
+def read_protocols(folder: Path = PROTOCOLS) -> dict[str, policy.Protocol]:
     """Every protocol described in `folder`, by "name@version"."""
-    found: dict[str, Protocol] = {}
+    found: dict[str, policy.Protocol] = {}
     for file in sorted(folder.glob("*.toml")):
         top = Document(file, ProtocolFileError).table
         operations = {name: table.number("id", 0, 63) for name, table in top.entries("operation", 63).items()}
         number, version = top.number("number", 1, 0xFFFF), top.number("version", 1, 0xFFFF)
-        protocol = Protocol(top.text("name"), number, version, operations)
+        protocol = policy.Protocol(top.text("name"), number, version, operations)
         found[str(protocol)] = protocol
     return found
 
 
-def read(file: Path, protocols: dict[str, Protocol]) -> Manifest:
+def read(file: Path, protocols: dict[str, policy.Protocol]) -> Manifest:
     """The manifest in `file`."""
     document = Document(file, ManifestError)
     top = document.table
@@ -87,7 +78,7 @@ def read(file: Path, protocols: dict[str, Protocol]) -> Manifest:
     return Manifest(document, component, serves, uses, devices)
 
 
-def _component(top: Table) -> Component:
+def _component(top: Table) -> policy.Component:
     table, vm = top.table("component", required=True), top.table("vm", required=True)
     hypercalls, restart = top.table("hypercalls"), top.table("restart")
     check_name(table, "name", table.text("name"), COMPONENT_NAME_MAX)
@@ -97,7 +88,7 @@ def _component(top: Table) -> Component:
     memory_kind: Any = vm.choice("memory_kind", ("shared", "private"), "shared")
     vm.number("vcpus", 1, 1, default=1)
     allowed = hypercalls.names("allow", abi.HYPERCALL_NUMBERS, "hypercalls", default=())
-    component = Component(
+    component = policy.Component(
         name=table.text("name"), index=-1, image=table.text("image"),
         version=table.text("version"), vendor=table.text("vendor"),
         memory=vm.size("memory", abi.VM_MEMORY_MAX, _PAGE), memory_kind=memory_kind,
@@ -113,10 +104,10 @@ def _component(top: Table) -> Component:
     return component
 
 
-def _restart(table: Table) -> RestartPolicy:
-    policy: Any = table.choice("policy", ("always", "never", "backoff"), "always")
+def _restart(table: Table) -> policy.RestartPolicy:
+    kind: Any = table.choice("policy", ("always", "never", "backoff"), "always")
     backoff_ms = table.numbers("backoff_ms", 0, MS_MAX)
-    if policy == "backoff" and not backoff_ms:
+    if kind == "backoff" and not backoff_ms:
         raise table.error("policy", '"backoff" without delays', "add backoff_ms = [0, 10, 100]")
     give_up = table.table("give_up")
     default = None if "give_up" in table else 0
@@ -124,16 +115,16 @@ def _restart(table: Table) -> RestartPolicy:
     within_s = give_up.number("within_s", 1, 1_000_000, default)
     give_up.end()
     spares = table.number("spares", 0, 4, default=1)
-    return RestartPolicy(policy, backoff_ms, restarts, 1000 * within_s, spares)
+    return policy.RestartPolicy(kind, backoff_ms, restarts, 1000 * within_s, spares)
 
 
-def _state(table: Table) -> StateRegion:
+def _state(table: Table) -> policy.StateRegion:
     survives = table.names("survives", ("crash", "update"), "occasions")
     size, schema = table.size("size", OBJECT_MAX, _PAGE), table.number("schema", 1, 0xFFFFFFFF)
-    return StateRegion(table.path[-1], size, schema, frozenset(survives))
+    return policy.StateRegion(table.path[-1], size, schema, frozenset(survives))
 
 
-def _protocol(table: Table, protocols: dict[str, Protocol]) -> tuple[Protocol, int]:
+def _protocol(table: Table, protocols: dict[str, policy.Protocol]) -> tuple[policy.Protocol, int]:
     """The protocol of an interface, and the mask of the operations stated."""
     text = table.text("protocol")
     if text not in protocols:
@@ -146,7 +137,7 @@ def _protocol(table: Table, protocols: dict[str, Protocol]) -> tuple[Protocol, i
     return protocol, sum(1 << protocol.operations[name] for name in names)
 
 
-def _serves(table: Table, protocols: dict[str, Protocol]) -> Serves:
+def _serves(table: Table, protocols: dict[str, policy.Protocol]) -> Serves:
     protocol, operations = _protocol(table, protocols)
     clients = table.number("clients", 1, abi.CHANNELS, default=1)
     slots = table.power("slots", abi.CHANNEL_SLOTS_MAX)
@@ -154,12 +145,12 @@ def _serves(table: Table, protocols: dict[str, Protocol]) -> Serves:
     return Serves(protocol, operations, clients, slots, slot_data)
 
 
-def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Channel]:
+def _uses(top: Table, protocols: dict[str, policy.Protocol]) -> dict[str, policy.Channel]:
     """All interfaces used, each with the memory lent to its server."""
     pools = top.each("pool", INTERFACE_NAME_MAX, _pool)
     grants = top.each("grants", INTERFACE_NAME_MAX, _grants)
 
-    def read_one(table: Table) -> Channel:
+    def read_one(table: Table) -> policy.Channel:
         name = table.path[-1]
         protocol, operations = _protocol(table, protocols)
         pool, objects = pools.get(name), grants.get(name)
@@ -171,23 +162,8 @@ def _uses(top: Table, protocols: dict[str, Protocol]) -> dict[str, Channel]:
         deadline_ms = table.number("deadline_ms", 1, MS_MAX, default=0)
         on_restart = _ON_RESTART[table.choice("on_restart", tuple(_ON_RESTART), "replay")]
         root = _root(table) if protocol.name == "fs" else b""
-        return Channel(
-            -1,
-            "",
-            name,
-            "",
-            "",
-            protocol,
-            0,
-            0,
-            operations,
-            deadline_ms,
-            on_restart,
-            root,
-            pool,
-            objects,
-            dma,
-        )
+        lent = pool, objects, dma
+        return policy.Channel(name, protocol, operations, deadline_ms, on_restart, root, *lent)
 
     uses = top.each("uses", INTERFACE_NAME_MAX, read_one)
     for kind in ("pool", "grants"):
@@ -207,22 +183,23 @@ def _root(table: Table) -> bytes:
     return root.encode()
 
 
-def _pool(table: Table) -> Pool:
-    pool = Pool(table.number("buffers", 1, 4096), table.size("buffer", 4 << 20, _PAGE))
-    if pool.buffers * pool.buffer > OBJECT_MAX:
+def _pool(table: Table) -> policy.Pool:
+    pool = policy.Pool(table.number("buffers", 1, 4096), table.size("buffer", 4 << 20, _PAGE))
+    if pool.size > OBJECT_MAX:
         raise table.error("buffers", "the pool is larger than 64 MiB", "use fewer or smaller buffers")
     return pool
 
 
-def _grants(table: Table) -> GrantObjects:
+def _grants(table: Table) -> policy.GrantObjects:
     count = table.number("objects", 1, abi.REGIONS, default=1)
     pages = table.number("pages", 1, OBJECT_MAX // _PAGE)
-    return GrantObjects(count, pages, sum(_RIGHTS[letter] for letter in table.choice("offer", _OFFERS)))
+    rights = sum(_RIGHTS[letter] for letter in table.choice("offer", _OFFERS))
+    return policy.GrantObjects(count, pages, rights)
 
 
-def _device(table: Table, component: str, serves: dict[str, Serves]) -> Device:
+def _device(table: Table, component: str, serves: dict[str, Serves]) -> policy.Device:
     kind: Any = table.choice("kind", ("virtio-blk",))
     queues = table.number("queues", 1, abi.DOORBELLS - abi.DOORBELL_QUEUE, default=1)
     queue_size, channel = table.power("size", abi.VRING_SIZE_MAX), table.text("channel")
     table.known("channel", channel, serves, f'no interface "{channel}" is served', "served interfaces")
-    return Device("", component, table.path[-1], kind, queues, queue_size, channel)
+    return policy.Device("", component, table.path[-1], kind, queues, queue_size, channel)

@@ -67,7 +67,6 @@ class TinyGuest:
         self.vm.vcpu.allowed = (1 << 64) - 1
         self._epoll = select.epoll()
         self.vm.vcpu.epoll_fd = self._epoll.fileno()
-        self.vm.vcpu.control_fd = os.eventfd(0)
         self.vm.enter_user_mode(abi.IMAGE_BASE, _MEMORY - 64, 0)
         lib.vcpu_release(self.vm.vcpu, lib.HOLD_NEW)
 

@@ -33,7 +33,7 @@ from hypervisor.channels import Geometry
 from hypervisor.policy import Channel, Component, Device, Policy, Protocol, RestartPolicy, Trust
 from vmm import manifest as manifests
 from vmm.document import Document, ProgramNotFoundError, SystemFileError, Table, check_name, suggestion
-from vmm.manifest import Manifest
+from vmm.manifest import Manifest, Serves
 
 HYPERVISOR = "hypervisor"  # the pseudo-client of the supervisor's channel
 PROGRAM = "program"  # stands for any program in routes
@@ -193,10 +193,14 @@ def _channel(system: _System, client: _End, index: int) -> Channel:
             for end, side in ((client, "uses"), (server, "serves"))
         ]
         raise system.document.error(key, problem, "change {} or {}", *places)
-    return replace(
-        uses, index=index, client=client.component, server=server.component,
-        server_interface=server.interface, slots=serves.slots, slot_data=serves.slot_data,
-    )  # fmt: skip
+    return _connected(uses, index, client.component, server, serves)
+
+
+def _connected(uses: Channel, index: int, client: str, server: _End, serves: Serves) -> Channel:
+    """The channel that a client's need becomes."""
+    to, interface = server
+    channel = replace(uses, index=index, client=client, server=to, server_interface=interface)
+    return replace(channel, slots=serves.slots, slot_data=serves.slot_data)
 
 
 def _supervisor_channel(system: _System, table: Table) -> list[Channel]:
@@ -210,10 +214,8 @@ def _supervisor_channel(system: _System, table: Table) -> list[Channel]:
         raise table.error("supervisor", problem, f"remove [uses] from {manifest.document.file}")
     for interface, serves in manifest.serves.items():
         if serves.protocol.name == "supervise":
-            return [Channel(
-                0, HYPERVISOR, "supervise", name, interface, serves.protocol,
-                serves.slots, serves.slot_data, serves.operations, 0, abi.ON_RESTART_REPLAY,
-            )]  # fmt: skip
+            uses = Channel("supervise", serves.protocol, serves.operations, 0, abi.ON_RESTART_REPLAY)
+            return [_connected(uses, 0, HYPERVISOR, _End(name, interface), serves)]
     problem = f'{name} does not serve "supervise"'
     raise table.error("supervisor", problem, "name a component that does")
 
@@ -283,7 +285,7 @@ def _check_memory(table: Table, policy: Policy, limit: int) -> None:
     total += sum(state.size for each in policy.components for state in each.states)
     for channel in policy.channels:
         total += Geometry.of(channel.slots, channel.slot_data).size
-        total += channel.pool.buffers * channel.pool.buffer if channel.pool else 0
+        total += channel.pool.size if channel.pool else 0
         total += channel.grants.count * channel.grants.pages * abi.PAGE_SIZE if channel.grants else 0
     if total > limit:
         problem = f"the components need {-(-total >> 20)} MiB, {table.text('memory')} allowed"

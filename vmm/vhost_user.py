@@ -11,15 +11,16 @@ Then every open command is told `False`, `on_lost` gets the reason, and the obje
 hypervisor kills the device and makes a new one. Because commands are carried out in order, `start` may follow
 `stop` without waiting for it.
 
-VhostUserError           the back-end is lost
-├── DeadlineExpired      it did not answer in time
-├── BackendGone          it closed the stream
-└── BackendRefused       it refused a command, lacks a feature, or answered with something else
+VhostUserError
+├── DeadlineExpired
+├── BackendGone
+└── BackendRefused
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
 import select
 import socket
@@ -40,33 +41,34 @@ WANTED = (
     NEEDED | Feature.EVENT_IDX | Feature.BLK_SIZE_MAX | Feature.BLK_SEG_MAX | Feature.BLK_RO
     | Feature.BLK_SIZE | Feature.BLK_FLUSH | Feature.BLK_MQ | Feature.BLK_DISCARD
 )  # fmt: skip
-PROTOCOL_NEEDED = ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG
-PROTOCOL_WANTED = PROTOCOL_NEEDED | ProtocolFeature.MQ | ProtocolFeature.CONFIGURE_MEM_SLOTS
+PROTOCOL_NEEDED = (
+    ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG | ProtocolFeature.MQ
+    | ProtocolFeature.CONFIGURE_MEM_SLOTS
+)  # fmt: skip
 
 
 class VhostUserError(Exception):
-    pass
+    """The back-end is lost."""
 
 
 class DeadlineExpired(VhostUserError):
-    pass
+    """It did not answer in time."""
 
 
 class BackendGone(VhostUserError):
-    pass
+    """It closed the stream."""
 
 
 class BackendRefused(VhostUserError):
-    pass
+    """It refused a command, lacks a feature, or answered with something else."""
 
 
 class _Command(NamedTuple):
     """One command whose reply is outstanding."""
 
     request: Request
-    reply_bytes: int
+    reply_bytes: int  # 0: an acknowledgement, which must be a zero
     deadline: float
-    acknowledges: bool  # the reply must be a zero
     done: Done | None
 
 
@@ -75,9 +77,9 @@ class Backend:
 
     For an event loop: call `on_readable` when `fileno()` is readable, and `on_deadline` when `clock()`
     (seconds, monotonic) has reached `next_deadline()`. Known after `negotiate`: `features` (without the bits
-    of vhost-user itself), `config` (the configuration space), `queues` (the most there may be),
-    `memory_slots` (windows that fit beside each other; 0: per-request windows are not possible). `lost` is
-    why the back-end is of no more use, or None.
+    of vhost-user itself), `config` (the configuration space), `queues` (the most there may be) and
+    `memory_slots` (windows that fit beside each other). `lost` is why the back-end is of no more use, or
+    None.
     """
 
     def __init__(
@@ -108,7 +110,7 @@ class Backend:
         self._windows: list[Window] = []
         self._queues: list[Queue] = []
         self._drains = drains
-        self._vrings = -1  # where it does not drain: an own descriptor of the rings
+        self._rings: mmap.mmap | None = None  # for reading, where it does not drain
         self._stopping: list[Done] = []  # `stop` waits for the rings to become idle
         self._next_epoch: tuple[Sequence[Queue], Sequence[Window]] | None = None  # then `start` does, too
         sock.setblocking(False)
@@ -130,9 +132,7 @@ class Backend:
     def on_readable(self) -> None:
         while self.lost is None:
             try:
-                data = self._sock.recv(
-                    65536
-                )  # descriptors in replies are dropped by the kernel: none are wanted
+                data = self._sock.recv(65536)  # the kernel drops descriptors that come along: none are wanted
             except BlockingIOError:
                 return
             except OSError as error:
@@ -149,7 +149,6 @@ class Backend:
         self.lost = self.lost or BackendGone("closed")
         self._open.clear()
         self._stopping.clear()
-        self._close_vrings()
         self._sock.close()
 
     # -- commands
@@ -158,22 +157,20 @@ class Backend:
         """Agrees on features; once, before anything else. The only call that waits: `timeout_s` at most.
         Raises VhostUserError if the back-end is not usable here, or not there."""
         deadline = self._clock() + timeout_s
-        offered = self._ask(Request.GET_FEATURES, deadline)
-        protocol = self._ask(Request.GET_PROTOCOL_FEATURES, deadline) if not NEEDED & ~offered else 0
+        offered = self._number(Request.GET_FEATURES, deadline)
+        protocol = self._number(Request.GET_PROTOCOL_FEATURES, deadline) if not NEEDED & ~offered else 0
         if NEEDED & ~offered or PROTOCOL_NEEDED & ~protocol:
-            self._refuse(
-                f"it offers features {offered:#x} and protocol features {protocol:#x}, but needs to have "
-                f"{NEEDED:#x} and {PROTOCOL_NEEDED:#x}"
-            )
-        protocol &= PROTOCOL_WANTED
+            needs = f"it offers features {offered:#x} and protocol features {protocol:#x}, but needs to have"
+            what = f"{needs} {NEEDED:#x} and {PROTOCOL_NEEDED:#x}"
+            self._lose(BackendRefused(f"the back-end is not usable: {what}"))
+            raise self.lost or AssertionError
         self._send(
-            _message(Request.SET_PROTOCOL_FEATURES, messages.U64.pack(protocol))
+            _message(Request.SET_PROTOCOL_FEATURES, messages.U64.pack(PROTOCOL_NEEDED))
             + _message(Request.SET_OWNER)
             + _message(Request.SET_FEATURES, messages.U64.pack(offered & WANTED))
         )
-        self.queues = self._ask(Request.GET_QUEUE_NUM, deadline) if protocol & ProtocolFeature.MQ else 1
-        if protocol & ProtocolFeature.CONFIGURE_MEM_SLOTS:
-            self.memory_slots = self._ask(Request.GET_MAX_MEM_SLOTS, deadline)
+        self.queues = self._number(Request.GET_QUEUE_NUM, deadline)
+        self.memory_slots = self._number(Request.GET_MAX_MEM_SLOTS, deadline)
         request = messages.CONFIG_HEAD.pack(0, CONFIG_BYTES, 0) + bytes(CONFIG_BYTES)
         reply = self._wait(Request.GET_CONFIG, request, len(request), deadline)
         self.config = reply[messages.CONFIG_HEAD.size :]
@@ -183,39 +180,31 @@ class Backend:
         """Gives the device the memory and the virtqueues of one driver epoch and starts it; does not wait.
         Queue i lies at VRING_IOVA + i * VRING_STRIDE, all zero. The descriptors stay the caller's. A refusal
         loses the back-end."""
-        running = 0 if self._stopping else len(self._queues)
-        fits = 0 < len(queues) <= self.queues and 0 < len(windows) <= messages.TABLE_REGIONS_MAX
-        if running or not fits:
-            raise ValueError(
-                f"cannot start {len(queues)} queues with {len(windows)} windows: {running} of "
-                f"{self.queues} queues are running, {messages.TABLE_REGIONS_MAX} windows fit a memory table"
-            )
+        running, room = 0 if self._stopping else len(self._queues), messages.TABLE_REGIONS_MAX
+        if running or not 0 < len(queues) <= self.queues or not 0 < len(windows) <= room:
+            why = f"{running} of {self.queues} queues are running, {room} windows fit a memory table"
+            raise ValueError(f"cannot start {len(queues)} queues with {len(windows)} windows: {why}")
         if self._stopping:
             self._next_epoch = queues, windows
             return
         deadline = self._clock() + START_DEADLINE_S
         table = messages.TABLE_HEAD.pack(len(windows), 0) + b"".join(_region(window) for window in windows)
-        self._command(Request.SET_MEM_TABLE, table, deadline, fds=[window.fd for window in windows])
+        self._ask(Request.SET_MEM_TABLE, table, deadline, fds=[window.fd for window in windows])
         for index, queue in enumerate(queues):
             base = abi.VRING_IOVA + index * abi.VRING_STRIDE
-            address = messages.VRING_ADDR.pack(
-                index, 0, base + abi.VRING_DESCRIPTORS, base + abi.VRING_USED, base + abi.VRING_AVAILABLE, 0
-            )
-            self._send(
-                _message(Request.SET_VRING_NUM, _state(index, queue.size))
-                + _message(Request.SET_VRING_BASE, _state(index, 0))
-                + _message(Request.SET_VRING_ADDR, address)
-            )
-            if self._error_fd >= 0:
-                self._send(_message(Request.SET_VRING_ERR, messages.U64.pack(index)), [self._error_fd])
-            self._send(_message(Request.SET_VRING_CALL, messages.U64.pack(index)), [queue.call])
-            self._send(_message(Request.SET_VRING_KICK, messages.U64.pack(index)), [queue.kick])
-            self._command(Request.SET_VRING_ENABLE, _state(index, 1), deadline)
-        self._queues = list(queues)
+            parts = base + abi.VRING_DESCRIPTORS, base + abi.VRING_USED, base + abi.VRING_AVAILABLE
+            place = _message(Request.SET_VRING_ADDR, messages.VRING_ADDR.pack(index, 0, *parts, 0))
+            size = _message(Request.SET_VRING_NUM, _state(index, queue.size))
+            self._send(size + _message(Request.SET_VRING_BASE, _state(index, 0)) + place)
+            eventfds = {Request.SET_VRING_CALL: queue.call, Request.SET_VRING_KICK: queue.kick}
+            for request, fd in ({Request.SET_VRING_ERR: self._error_fd} | eventfds).items():
+                if fd >= 0:
+                    self._send(_message(request, messages.U64.pack(index)), [fd])
+            self._ask(Request.SET_VRING_ENABLE, _state(index, 1), deadline)
+        self._queues, self._windows = list(queues), list(windows)
         if not self._drains:
-            self._close_vrings()
-            self._vrings = os.dup(next(window.fd for window in windows if window.iova == abi.VRING_IOVA))
-        self._windows = list(windows)
+            rings = next(window for window in windows if window.iova == abi.VRING_IOVA)
+            self._rings = mmap.mmap(rings.fd, rings.size, prot=mmap.PROT_READ)
 
     def stop(self, deadline_s: float, done: Done) -> None:
         """Drains and stops all queues and takes the memory back. At `done(True)` the device has made its last
@@ -235,7 +224,7 @@ class Backend:
 
     def _look(self, answered: bool, deadline: float) -> None:
         """Ask (anything) and look again until each used ring says that all there was to do is done."""
-        idle = answered and all(_is_idle(self._vrings, index) for index in range(len(self._queues)))
+        idle = answered and all(self._is_idle(index) for index in range(len(self._queues)))
         if answered and not idle and self._clock() < deadline:
             self._then(deadline, lambda ok: self._look(ok, deadline))
             return
@@ -251,19 +240,25 @@ class Backend:
         if self._next_epoch:
             self.start(*self._next_epoch)
 
+    def _is_idle(self, queue: int) -> bool:
+        """Whether everything made available has been used."""
+        base = queue * abi.VRING_STRIDE + 2  # the index follows the flags
+        available, used = base + abi.VRING_AVAILABLE, base + abi.VRING_USED
+        rings = self._rings
+        return rings is not None and rings[available : available + 2] == rings[used : used + 2]
+
     def _withdraw(self, deadline: float, done: Done) -> None:
         for index in range(len(self._queues)):
-            command = _Command(Request.GET_VRING_BASE, messages.VRING_STATE.size, deadline, False, None)
-            self._expect(command, _state(index, 0))
+            size = messages.VRING_STATE.size
+            self._ask(Request.GET_VRING_BASE, _state(index, 0), deadline, reply_bytes=size)
         windows, self._windows, self._queues = self._windows, [], []
-        if self.memory_slots:
-            for window in windows:
-                self._command(Request.REM_MEM_REG, _single(window), deadline)
+        for window in windows:
+            self._ask(Request.REM_MEM_REG, _single(window), deadline)
         self._then(deadline, done)
 
     def _then(self, deadline: float, done: Done) -> None:
         """Commands are carried out in order: an answer to anything means that all before it is over."""
-        self._expect(_Command(Request.GET_FEATURES, messages.U64.size, deadline, False, done))
+        self._ask(Request.GET_FEATURES, b"", deadline, done, reply_bytes=messages.U64.size)
 
     def open_window(self, window: Window, deadline_s: float, done: Done) -> None:
         """Adds memory; `done(True)` when the device can reach it. `done(False)` at once where no slot is
@@ -272,7 +267,7 @@ class Backend:
             done(False)
             return
         self._windows.append(window)
-        self._command(Request.ADD_MEM_REG, _single(window), self._clock() + deadline_s, done, [window.fd])
+        self._ask(Request.ADD_MEM_REG, _single(window), self._clock() + deadline_s, done, [window.fd])
 
     def close_window(self, window: Window, deadline_s: float, done: Done) -> None:
         """Takes memory back; `done(True)` when the device can not reach it any more."""
@@ -280,37 +275,29 @@ class Backend:
             done(True)
             return
         self._windows.remove(window)
-        self._command(Request.REM_MEM_REG, _single(window), self._clock() + deadline_s, done)
-
-    def _close_vrings(self) -> None:
-        if self._vrings >= 0:
-            os.close(self._vrings)
-        self._vrings = -1
+        self._ask(Request.REM_MEM_REG, _single(window), self._clock() + deadline_s, done)
 
     # -- replies
 
     def _take_replies(self) -> None:
         while len(self._received) >= messages.HEADER.size and self.lost is None:
             request, flags, size = messages.HEADER.unpack_from(self._received)
-            command = self._open[0] if self._open else None
-            if (
-                command is None
-                or request != command.request
-                or flags & ~messages.NEED_REPLY != messages.VERSION | messages.REPLY
-                or size != command.reply_bytes
-            ):
-                expected = f"{command.reply_bytes} for {command.request.name}" if command else "nothing"
-                self._lose(
-                    BackendRefused(
-                        f"the back-end answered message {request} with {size} bytes where {expected} was due"
-                    )
-                )
+            expected, due = "nothing", False
+            if self._open:
+                command = self._open[0]
+                reply_bytes = command.reply_bytes or messages.U64.size
+                expected = f"{reply_bytes} for {command.request.name}"
+                is_reply = flags & ~messages.NEED_REPLY == messages.VERSION | messages.REPLY
+                due = is_reply and (request, size) == (command.request, reply_bytes)
+            if not due:
+                what = f"answered message {request} with {size} bytes where {expected} was due"
+                self._lose(BackendRefused(f"the back-end {what}"))
                 return
             end = messages.HEADER.size + size
             if len(self._received) < end:
                 return
             reply, self._received = self._received[messages.HEADER.size : end], self._received[end:]
-            if command.acknowledges and reply != bytes(messages.U64.size):
+            if not command.reply_bytes and any(reply):
                 self._lose(BackendRefused(f"the back-end refused {command.request.name}"))
                 return
             self._open.popleft()
@@ -343,35 +330,24 @@ class Backend:
         if sent != len(data):  # the messages of a whole epoch fit the socket buffer many times
             self._lose(BackendRefused("the back-end does not read its socket"))
 
-    def _expect(
-        self, command: _Command, payload: bytes = b"", fds: Sequence[int] = (), flags: int = 0
-    ) -> None:
+    def _ask(
+        self, request: Request, payload: bytes, deadline: float, done: Done | None = None,
+        fds: Sequence[int] = (), reply_bytes: int = 0,
+    ) -> None:  # fmt: skip
+        """Sends a message that is answered: with so many bytes, or (0) with an acknowledgement."""
         if self.lost is None:
-            self._open.append(command)
-            self._send(_message(command.request, payload, flags), fds)
-        elif command.done:
-            command.done(False)
-
-    def _command(
-        self,
-        request: Request,
-        payload: bytes,
-        deadline: float,
-        done: Done | None = None,
-        fds: Sequence[int] = (),
-    ) -> None:
-        """Sends a message that must be acknowledged."""
-        self._expect(
-            _Command(request, messages.U64.size, deadline, True, done), payload, fds, messages.NEED_REPLY
-        )
+            self._open.append(_Command(request, reply_bytes, deadline, done))
+            self._send(_message(request, payload, 0 if reply_bytes else messages.NEED_REPLY), fds)
+        elif done:
+            done(False)
 
     # -- waiting, in negotiate only
 
-    def _ask(self, request: Request, deadline: float) -> int:
+    def _number(self, request: Request, deadline: float) -> int:
         return int(messages.U64.unpack(self._wait(request, b"", messages.U64.size, deadline))[0])
 
     def _wait(self, request: Request, payload: bytes, reply_bytes: int, deadline: float) -> bytes:
-        self._expect(_Command(request, reply_bytes, deadline, False, None), payload)
+        self._ask(request, payload, deadline, reply_bytes=reply_bytes)
         poll = select.poll()
         poll.register(self._sock, select.POLLIN)
         while self._open and self.lost is None:
@@ -381,10 +357,6 @@ class Backend:
         if self.lost is not None:
             raise self.lost
         return self._last_reply
-
-    def _refuse(self, reason: str) -> None:
-        self._lose(BackendRefused(f"the back-end is not usable: {reason}"))
-        raise self.lost or AssertionError
 
 
 def _message(request: Request, payload: bytes = b"", flags: int = 0) -> bytes:
@@ -401,10 +373,3 @@ def _single(window: Window) -> bytes:
 
 def _region(window: Window) -> bytes:
     return messages.REGION.pack(window.iova, window.size, window.iova, 0)
-
-
-def _is_idle(vrings: int, queue: int) -> bool:
-    """Whether everything made available has been used. Read, not mapped: the object stays its owner's."""
-    base = queue * abi.VRING_STRIDE + 2  # the index follows the flags
-    available = os.pread(vrings, 2, base + abi.VRING_AVAILABLE)
-    return available == os.pread(vrings, 2, base + abi.VRING_USED)

@@ -118,6 +118,15 @@
 #define R3_STREAM_STDOUT 1
 #define R3_STREAM_STDERR 2
 
+/* complaint: how a peer broke the protocol, as verified by who complains; components have reasons of their own from 100 */
+#define R3_COMPLAINT_INDEX 1 /* a ring index that runs ahead of what fits */
+#define R3_COMPLAINT_EPOCH 2 /* a slot of another epoch than the channel's */
+#define R3_COMPLAINT_TAG 3 /* a request whose data buffer is in use, or a reply to nothing */
+#define R3_COMPLAINT_BUFFER 4 /* a data buffer the channel does not have */
+#define R3_COMPLAINT_OPERATION 5 /* a reply to another operation than the one requested */
+#define R3_COMPLAINT_LENGTH 6 /* more bytes than a data buffer has */
+#define R3_COMPLAINT_STATUS 7 /* a reply with a positive status */
+
 /* grant_rights */
 #define R3_GRANT_RIGHTS_READ 1
 #define R3_GRANT_RIGHTS_WRITE 2
@@ -178,7 +187,7 @@
 
 /* hypercall */
 #define R3_HYPERCALL_READY 1 /* initialisation is over; the service loop begins */
-#define R3_HYPERCALL_WAIT 2 /* block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out */
+#define R3_HYPERCALL_WAIT 2 /* rest (10 ms at most, whatever happens), then block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out */
 #define R3_HYPERCALL_LOG 3 /* append to the structured log */
 #define R3_HYPERCALL_PANIC 4 /* die with a message; does not return */
 #define R3_HYPERCALL_EXIT 5 /* end of a program; does not return */
@@ -297,7 +306,7 @@ struct r3_region_entry {
 	uint64_t address; /* 0: not mapped */
 	uint64_t size;
 	uint64_t iova; /* 0: the device does not see it */
-	uint64_t unit; /* of a pool: bytes of one buffer */
+	uint64_t unit; /* of a pool: bytes of one buffer; of a vring: its queue size */
 	uint64_t reserved;
 };
 _Static_assert(sizeof(struct r3_region_entry) == 64, "size of r3_region_entry");

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Final, NamedTuple
+from typing import Final
 
-from hypervisor.abi.layout import Buffer, pack_fields, unpack_fields
+from hypervisor.abi.layout import Layout
 
 ABI_VERSION: Final = 1
 
@@ -128,6 +128,18 @@ STREAM_STDOUT: Final = 1
 STREAM_STDERR: Final = 2
 STREAM_NAMES: Final[dict[int, str]] = {1: "stdout", 2: "stderr"}
 
+# complaint: how a peer broke the protocol, as verified by who complains; components have reasons of their own from 100
+COMPLAINT_INDEX: Final = 1  # a ring index that runs ahead of what fits
+COMPLAINT_EPOCH: Final = 2  # a slot of another epoch than the channel's
+COMPLAINT_TAG: Final = 3  # a request whose data buffer is in use, or a reply to nothing
+COMPLAINT_BUFFER: Final = 4  # a data buffer the channel does not have
+COMPLAINT_OPERATION: Final = 5  # a reply to another operation than the one requested
+COMPLAINT_LENGTH: Final = 6  # more bytes than a data buffer has
+COMPLAINT_STATUS: Final = 7  # a reply with a positive status
+COMPLAINT_NAMES: Final[dict[int, str]] = {
+    1: "index", 2: "epoch", 3: "tag", 4: "buffer", 5: "operation", 6: "length", 7: "status",
+}
+
 # grant_rights
 GRANT_RIGHTS_READ: Final = 1
 GRANT_RIGHTS_WRITE: Final = 2
@@ -201,7 +213,8 @@ FAULT_NAMES: Final[dict[int, str]] = {
 
 # hypercall
 HYPERCALL_READY: Final = 1  # initialisation is over; the service loop begins
-# block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out
+# rest (10 ms at most, whatever happens), then block until a doorbell, an interrupt or the time-out (all ones:
+# none); result 0 woken, 1 time-out
 HYPERCALL_WAIT: Final = 2
 HYPERCALL_LOG: Final = 3  # append to the structured log
 HYPERCALL_PANIC: Final = 4  # die with a message; does not return
@@ -230,17 +243,11 @@ HYPERCALL_NUMBERS: Final[dict[str, int]] = {
     "revoke": 9, "map_grant": 10, "unmap_grant": 11, "copy_from_grant": 12, "dma_open": 13, "dma_close": 14,
     "copy_to_grant": 16, "complain": 15,
 }
-HYPERCALL_ARGUMENTS: Final[dict[int, tuple[str, ...]]] = {
-    1: (), 2: ("timeout_ns",), 3: ("level", "address", "length"), 4: ("address", "length"), 5: ("status",),
-    6: ("channel",), 7: ("stream", "address", "length", "position"), 8: ("object", "channel", "rights"),
-    9: ("grant",), 10: ("grant", "channel"), 11: ("grant", "channel"),
-    12: ("grant", "channel", "offset", "address", "length"), 13: ("grant", "channel"),
-    14: ("grant", "channel"), 16: ("grant", "channel", "offset", "address", "length"),
-    15: ("channel", "reason"),
-}
 
 
-class _Slot(NamedTuple):
+class Slot(Layout, codes="H H I I i I I 5Q"):
+    """A request or a reply, 64 bytes."""
+
     op: int = 0
     flags: int = 0
     tag: int = 0  # low 8 bits: data buffer; the rest a sequence number
@@ -251,25 +258,9 @@ class _Slot(NamedTuple):
     args: tuple[int, ...] = (0,) * 5
 
 
-class Slot(_Slot):
-    """A request or a reply, 64 bytes."""
+class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s Q Q"):
+    """Layout `info`, 120 bytes."""
 
-    __slots__ = ()
-    SIZE: ClassVar[int] = 64
-    CODES: ClassVar[tuple[str, ...]] = ("H", "H", "I", "I", "i", "I", "I", "5Q")
-    OFFSETS: ClassVar[dict[str, int]] = {
-        "op": 0, "flags": 2, "tag": 4, "epoch": 8, "status": 12, "length": 16, "reserved": 20, "args": 24,
-    }
-
-    def pack(self) -> bytes:
-        return pack_fields(self.CODES, self)
-
-    @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Slot:
-        return cls._make(unpack_fields(cls.CODES, data, offset))
-
-
-class _Info(NamedTuple):
     magic: int = 0
     abi_version: int = 0
     epoch: int = 0
@@ -288,29 +279,9 @@ class _Info(NamedTuple):
     wall_clock_tsc: int = 0
 
 
-class Info(_Info):
-    """Layout `info`, 120 bytes."""
+class ChannelEntry(Layout, codes="16s 32s I I Q Q I I I I I I Q H H I 2Q"):
+    """Layout `channel_entry`, 128 bytes."""
 
-    __slots__ = ()
-    SIZE: ClassVar[int] = 120
-    CODES: ClassVar[tuple[str, ...]] = (
-        "Q", "I", "I", "I", "I", "I", "I", "Q", "Q", "Q", "Q", "Q", "32s", "Q", "Q",
-    )
-    OFFSETS: ClassVar[dict[str, int]] = {
-        "magic": 0, "abi_version": 8, "epoch": 12, "start": 16, "channels": 20, "regions": 24, "cpus": 28,
-        "instance": 32, "tsc_khz": 40, "heap_base": 48, "heap_size": 56, "spin_ns": 64, "name": 72,
-        "wall_clock_ns": 104, "wall_clock_tsc": 112,
-    }
-
-    def pack(self) -> bytes:
-        return pack_fields(self.CODES, self)
-
-    @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Info:
-        return cls._make(unpack_fields(cls.CODES, data, offset))
-
-
-class _ChannelEntry(NamedTuple):
     name: bytes = b""  # the interface, as in the manifest
     peer: bytes = b""
     role: int = 0
@@ -330,59 +301,22 @@ class _ChannelEntry(NamedTuple):
     reserved: tuple[int, ...] = (0,) * 2
 
 
-class ChannelEntry(_ChannelEntry):
-    """Layout `channel_entry`, 128 bytes."""
+class RegionEntry(Layout, codes="16s I I Q Q Q Q Q"):
+    """Layout `region_entry`, 64 bytes."""
 
-    __slots__ = ()
-    SIZE: ClassVar[int] = 128
-    CODES: ClassVar[tuple[str, ...]] = (
-        "16s", "32s", "I", "I", "Q", "Q", "I", "I", "I", "I", "I", "I", "Q", "H", "H", "I", "2Q",
-    )
-    OFFSETS: ClassVar[dict[str, int]] = {
-        "name": 0, "peer": 16, "role": 48, "slots": 52, "address": 56, "size": 64, "data_offset": 72,
-        "slot_data": 76, "epoch": 80, "doorbell": 84, "deadline_ms": 88, "on_restart": 92, "operations": 96,
-        "parameter_offset": 104, "parameter_length": 106, "protocol": 108, "reserved": 112,
-    }
-
-    def pack(self) -> bytes:
-        return pack_fields(self.CODES, self)
-
-    @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> ChannelEntry:
-        return cls._make(unpack_fields(cls.CODES, data, offset))
-
-
-class _RegionEntry(NamedTuple):
     name: bytes = b""
     kind: int = 0
     channel: int = 0  # of a pool or grant object: the channel it belongs to; else all ones
     address: int = 0  # 0: not mapped
     size: int = 0
     iova: int = 0  # 0: the device does not see it
-    unit: int = 0  # of a pool: bytes of one buffer
+    unit: int = 0  # of a pool: bytes of one buffer; of a vring: its queue size
     reserved: int = 0
 
 
-class RegionEntry(_RegionEntry):
-    """Layout `region_entry`, 64 bytes."""
+class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 4Q"):
+    """Counters a guest keeps for whoever wants to look; never trusted."""
 
-    __slots__ = ()
-    SIZE: ClassVar[int] = 64
-    CODES: ClassVar[tuple[str, ...]] = ("16s", "I", "I", "Q", "Q", "Q", "Q", "Q")
-    OFFSETS: ClassVar[dict[str, int]] = {
-        "name": 0, "kind": 16, "channel": 20, "address": 24, "size": 32, "iova": 40, "unit": 48,
-        "reserved": 56,
-    }
-
-    def pack(self) -> bytes:
-        return pack_fields(self.CODES, self)
-
-    @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> RegionEntry:
-        return cls._make(unpack_fields(cls.CODES, data, offset))
-
-
-class _Telemetry(NamedTuple):
     calls: int = 0
     replies: int = 0
     failed: int = 0  # replies with an error
@@ -398,42 +332,9 @@ class _Telemetry(NamedTuple):
     reserved: tuple[int, ...] = (0,) * 4
 
 
-class Telemetry(_Telemetry):
-    """Counters a guest keeps for whoever wants to look; never trusted."""
+class ReplayEntry(Layout, codes="I I Q"):
+    """The replay ring: 128 entries at TELEMETRY + 0x400."""
 
-    __slots__ = ()
-    SIZE: ClassVar[int] = 128
-    CODES: ClassVar[tuple[str, ...]] = ("Q", "Q", "Q", "Q", "Q", "Q", "Q", "Q", "Q", "Q", "Q", "Q", "4Q")
-    OFFSETS: ClassVar[dict[str, int]] = {
-        "calls": 0, "replies": 8, "failed": 16, "replayed": 24, "bytes": 32, "doorbells": 40, "waits": 48,
-        "spins": 56, "reconnects": 64, "served": 72, "replay_count": 80, "start_tsc": 88, "reserved": 96,
-    }
-
-    def pack(self) -> bytes:
-        return pack_fields(self.CODES, self)
-
-    @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> Telemetry:
-        return cls._make(unpack_fields(cls.CODES, data, offset))
-
-
-class _ReplayEntry(NamedTuple):
     channel: int = 0
     epoch: int = 0
     tsc: int = 0  # when the first replayed request of that epoch was answered
-
-
-class ReplayEntry(_ReplayEntry):
-    """The replay ring: 128 entries at TELEMETRY + 0x400."""
-
-    __slots__ = ()
-    SIZE: ClassVar[int] = 16
-    CODES: ClassVar[tuple[str, ...]] = ("I", "I", "Q")
-    OFFSETS: ClassVar[dict[str, int]] = {"channel": 0, "epoch": 4, "tsc": 8}
-
-    def pack(self) -> bytes:
-        return pack_fields(self.CODES, self)
-
-    @classmethod
-    def unpack(cls, data: Buffer, offset: int = 0) -> ReplayEntry:
-        return cls._make(unpack_fields(cls.CODES, data, offset))

@@ -3,41 +3,55 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
-from typing import Any
+from itertools import islice
+from typing import Any, ClassVar, Self, dataclass_transform
 
 Buffer = bytes | bytearray | memoryview
 
 
-@cache
-def _compiled(codes: Sequence[str]) -> struct.Struct:
-    return struct.Struct("<" + "".join(codes))
+@dataclass_transform(eq_default=False)
+class Layout:
+    """A record whose fields have the struct codes `codes` of its class, in order, and defaults.
 
-
-def _is_array(code: str) -> bool:
-    return len(code) > 1 and not code.endswith("s")
-
-
-def pack_fields(codes: Sequence[str], values: Iterable[Any]) -> bytes:
-    """The bytes of `values`, one per code; "16s" pads with NUL, "5Q" takes a tuple of five.
-
-    ValueError where a byte string is too long; struct.error where a number does not fit.
+    A field is an int, a tuple of ints ("5Q"), or bytes ("16s"): padded with NUL when packed, which is
+    stripped when unpacked.
     """
-    flat: list[Any] = []
-    for code, value in zip(codes, values, strict=True):
-        if isinstance(value, bytes) and len(value) > struct.calcsize(code):
-            raise ValueError(f"{value!r} is longer than the {struct.calcsize(code)} bytes of its field")
-        flat += value if _is_array(code) else [value]
-    return _compiled(codes).pack(*flat)
 
+    CODES: ClassVar[dict[str, str]]
+    OFFSETS: ClassVar[dict[str, int]]
+    SIZE: ClassVar[int]
+    _struct: ClassVar[struct.Struct]
 
-def unpack_fields(codes: Sequence[str], data: Buffer, offset: int) -> Iterator[Any]:
-    """The values at `offset` of `data`: int, tuple of int, or bytes without the trailing NULs."""
-    flat = iter(_compiled(codes).unpack_from(data, offset))
-    for code in codes:
-        if _is_array(code):
-            yield tuple(next(flat) for _ in range(int(code[:-1])))
-        else:
-            value = next(flat)
-            yield value.rstrip(b"\0") if isinstance(value, bytes) else value
+    def __init_subclass__(cls, codes: str) -> None:
+        cls.CODES = dict(zip(cls.__annotations__, codes.split(), strict=True))
+        cls.OFFSETS, cls.SIZE = {}, 0
+        for name, code in cls.CODES.items():
+            cls.OFFSETS[name] = cls.SIZE
+            cls.SIZE += struct.calcsize(f"<{code}")
+        cls._struct = struct.Struct(f"<{codes}")
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        self.__dict__ = {name: getattr(type(self), name) for name in self.CODES}
+        self.__dict__.update(zip(self.CODES, values, strict=False), **named)
+
+    def pack(self) -> bytes:
+        """The bytes. ValueError where a byte string is too long; struct.error where a number does not fit."""
+        flat: list[Any] = []
+        for name, value in vars(self).items():
+            size = struct.calcsize(self.CODES[name])
+            if isinstance(value, bytes) and len(value) > size:
+                raise ValueError(f"{value!r} is longer than the {size} bytes of its field")
+            flat += value if isinstance(value, tuple) else [value]
+        return self._struct.pack(*flat)
+
+    @classmethod
+    def unpack(cls, data: Buffer, offset: int = 0) -> Self:
+        """The record at `offset` of `data`."""
+        flat = iter(cls._struct.unpack_from(data, offset))
+        values: list[Any] = []
+        for code in cls.CODES.values():
+            if code.endswith("s"):
+                values.append(next(flat).rstrip(b"\0"))
+            else:
+                values.append(next(flat) if len(code) == 1 else tuple(islice(flat, int(code[:-1]))))
+        return cls(*values)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from hypervisor.abi.description import (
     ARGUMENT_REGISTERS,
@@ -21,7 +21,7 @@ C_INT_MAX = 0x7FFFFFFF
 
 
 def python(description: Description) -> str:
-    """`generated.py`: constants, names, and a NamedTuple per layout."""
+    """`generated.py`: constants, names, and a class per layout."""
     return "\n".join(_python_lines(description)) + "\n"
 
 
@@ -86,9 +86,9 @@ def _python_lines(description: Description) -> Iterator[str]:
     yield ""
     yield "from __future__ import annotations"
     yield ""
-    yield "from typing import ClassVar, Final, NamedTuple"
+    yield "from typing import Final"
     yield ""
-    yield "from hypervisor.abi.layout import Buffer, pack_fields, unpack_fields"
+    yield "from hypervisor.abi.layout import Layout"
     yield ""
     yield f"ABI_VERSION: Final = {description.version}"
     for group in description.constants:
@@ -111,8 +111,6 @@ def _python_lines(description: Description) -> Iterator[str]:
     yield from _python_table("HYPERCALL_NAMES", "int, str", items)
     items = [f'"{call.name}": {call.number}' for call in calls]
     yield from _python_table("HYPERCALL_NUMBERS", "str, int", items)
-    items = [f"{call.number}: {_python_tuple(call.arguments)}" for call in calls]
-    yield from _python_table("HYPERCALL_ARGUMENTS", "int, tuple[str, ...]", items)
     for layout in description.layouts:
         yield from _python_layout(layout)
 
@@ -134,10 +132,6 @@ def _python_commented(line: str, comment: str) -> Iterator[str]:
         start = " " * (len(line) - len(line.lstrip())) + "# "
         yield from textwrap.wrap(comment, LINE, initial_indent=start, subsequent_indent=start)
     yield line
-
-
-def _python_tuple(names: Sequence[str]) -> str:
-    return "(" + ", ".join(f'"{name}"' for name in names) + ("," if len(names) == 1 else "") + ")"
 
 
 def _python_table(name: str, kinds: str, items: list[str]) -> Iterator[str]:
@@ -162,30 +156,14 @@ def _python_wrapped(start: str, opening: str, items: list[str], closing: str) ->
 
 
 def _python_layout(layout: Layout) -> Iterator[str]:
-    name = _camel(layout.name)
+    codes = " ".join(_python_code(field) for field in layout.fields)
     yield ""
     yield ""
-    yield f"class _{name}(NamedTuple):"
-    for field in layout.fields:
-        yield from _python_commented(f"    {field.name}: {_python_default(field)}", field.comment)
-    yield ""
-    yield ""
-    yield f"class {name}(_{name}):"
+    yield f'class {_camel(layout.name)}(Layout, codes="{codes}"):'
     yield f'    """{_sentence(layout)}"""'
     yield ""
-    yield "    __slots__ = ()"
-    yield f"    SIZE: ClassVar[int] = {layout.size}"
-    codes = [f'"{_python_code(field)}"' for field in layout.fields]
-    yield from _python_wrapped("    CODES: ClassVar[tuple[str, ...]] = ", "(", codes, ")")
-    offsets = [f'"{field.name}": {field.offset}' for field in layout.fields]
-    yield from _python_wrapped("    OFFSETS: ClassVar[dict[str, int]] = ", "{", offsets, "}")
-    yield ""
-    yield "    def pack(self) -> bytes:"
-    yield "        return pack_fields(self.CODES, self)"
-    yield ""
-    yield "    @classmethod"
-    yield f"    def unpack(cls, data: Buffer, offset: int = 0) -> {name}:"
-    yield "        return cls._make(unpack_fields(cls.CODES, data, offset))"
+    for field in layout.fields:
+        yield from _python_commented(f"    {field.name}: {_python_default(field)}", field.comment)
 
 
 def _python_code(field: Field) -> str:

@@ -48,7 +48,7 @@ def measure(plan: Plan, data: Data, budget: Budget, progress: Progress, system_f
                 words, cwd=ROOT, capture_output=True, text=True, check=False, timeout=COMMAND_S
             )
             if done.returncode:
-                raise NotMeasured(f"r3s3 run: {done.stderr.strip()}", broken=True)
+                raise NotMeasured(done.stderr.strip().rpartition("\n")[2], broken=True)
             if number > 0:
                 whole.append((time.monotonic() - begin) * 1000)
                 report = json.loads(path.read_text(encoding="utf-8"))

@@ -70,6 +70,11 @@ class DeviceProcess:
             os.kill(self.pid, number)
             if number == signal.SIGKILL:
                 self.wait_status = os.waitpid(self.pid, 0)[1]
+            tasks = Path(f"/proc/{self.pid}/task")
+            while number == signal.SIGSTOP and not all(
+                "State:\tT" in (task / "status").read_text() for task in tasks.iterdir()
+            ):
+                time.sleep(POLL_S)  # it is not at once that every thread has stopped
 
     def errors(self) -> str:
         """What it said on standard error; only after its end."""

@@ -224,9 +224,9 @@ def test_replies_that_break_the_rules_are_dropped(server: Server, kind: str) -> 
         assert server.done() == [1]
         return
     wrong = {
-        "stale epoch": slot._replace(epoch=slot.epoch + 1),
-        "unknown tag": slot._replace(tag=slot.tag + 256),
-        "buffer": slot._replace(tag=slot.tag | 0xFF),
+        "stale epoch": abi.Slot(**vars(slot) | {"epoch": slot.epoch + 1}),
+        "unknown tag": abi.Slot(**vars(slot) | {"tag": slot.tag + 256}),
+        "buffer": abi.Slot(**vars(slot) | {"tag": slot.tag | 0xFF}),
     }[kind]
     server.reply(wrong)
     assert server.done() == []

@@ -47,7 +47,7 @@ def test_a_death_step_by_step(world: World) -> None:
     before.fault(abi.FAULT_EXCEPTION, 14, 6, 0xDEAD, 0x200000, 0, message="write to 0xdead")
     world.until(lambda: world.live("driver").running is None)
     # Frozen, recorded, told, asked.
-    assert before.killed and before.instance.state is Lifecycle.ENDED
+    assert before.frozen and before.instance.state is Lifecycle.ENDED
     assert world.state("files", 1) == ("dead", 1)
     assert world.record().kind == abi.FAULT_EXCEPTION and world.record().address == 0xDEAD
     assert world.record().registers == {"rip": 0x200000}

@@ -14,19 +14,18 @@ import pytest
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
+from hypervisor.throttle import Throttle
 from tests.hypervisor.policies import strict
 from tests.hypervisor.world import World
 
 
 def test_two_hypercalls_at_once(world: World) -> None:
     tender = world.tender("files")
-    throttle = world.live("files").chatter
-    while not throttle.pause():
-        pass
+    world.live("files").chatter = Throttle(per_second=1, burst=0)
     tender.hypercall(abi.HYPERCALL_LOG, 0, 0, 0, body=b"one")  # answered late
     tender.hypercall(abi.HYPERCALL_LOG, 0, 0, 0, body=b"two")
     world.until(lambda: tender.killed)
-    assert world.record().message == "its tender sent a record (30) that was not due"
+    assert world.record("files").message == "its tender sent a record (30) that was not due"
     world.revive("files")
 
 
@@ -35,7 +34,7 @@ def test_acknowledgements_that_are_not_due(world: World) -> None:
         tender = world.tender("files")
         tender.send(wire.Kind.ACK, sequence, (0, 0))
         world.until(lambda tender=tender: tender.killed)  # type: ignore[misc]
-        assert world.record().message == "its tender sent a record (20) that was not due"
+        assert world.record("files").message == "its tender sent a record (20) that was not due"
         world.revive("files")
 
 
@@ -56,7 +55,7 @@ def test_records_out_of_place(world: World, kind: int) -> None:
     tender = world.tender("files")
     tender.send(kind, 7, (1, 2, 3, 4, 5, 6), b"body")
     world.until(lambda: tender.killed)
-    assert world.record().kind == abi.FAULT_INTERNAL
+    assert world.record("files").kind == abi.FAULT_INTERNAL
     world.revive("files")
 
 
@@ -103,8 +102,8 @@ def test_descriptors_are_not_taken(make_world: Callable[..., World]) -> None:
 def test_it_cannot_say_what_only_the_hypervisor_says(world: World, kind: int) -> None:
     world.tender("files").fault(kind, *[(1 << 64) - 1] * 5)
     world.until(lambda: world.live("files").deaths)
-    assert world.record().kind == abi.FAULT_INTERNAL
-    assert world.record().rsp == (1 << 64) - 1
+    assert world.record("files").kind == abi.FAULT_INTERNAL
+    assert world.record("files").rsp == (1 << 64) - 1
     world.revive("files")
 
 
@@ -126,7 +125,7 @@ def test_it_cannot_say_what_only_the_hypervisor_says(world: World, kind: int) ->
 def test_fault_bodies(world: World, body: bytes) -> None:
     world.tender("files").send(wire.Kind.FAULT, 0, (abi.FAULT_EXCEPTION, 14), body)
     world.until(lambda: world.live("files").deaths)
-    assert world.record().registers == {}
+    assert world.record("files").registers == {}
     world.revive("files")
 
 

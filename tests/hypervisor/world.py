@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import pytest
 
-from hypervisor import process, wire
+from hypervisor import process, recovery, supervision, wire
 from hypervisor.abi import generated as abi
 from hypervisor.channels import Connection
 from hypervisor.component import LiveComponent
@@ -29,6 +29,7 @@ from hypervisor.process import Hypervisor
 from hypervisor.protocols import supervise
 
 PATIENCE_S = 5.0
+PID_MAX = 1 << 22  # no process has a larger number
 
 
 class Mapped(NamedTuple):
@@ -54,6 +55,7 @@ class FakeTender:
         self.refuses = 0  # the errno of every acknowledgement
         self.immortal = False  # a kill has no effect yet
         self.spawned = False
+        self.frozen = False
         self.killed = False
         self.gone = False
         self.windows: dict[int, Mapped] = {}
@@ -65,7 +67,7 @@ class FakeTender:
 
     def pump(self) -> None:
         """Carry out everything that has been sent."""
-        while self.spawned and not self.gone and not self.stopped:
+        while self.spawned and not (self.gone or self.stopped or self.frozen):
             try:
                 message = wire.receive(self.sock)
             except BlockingIOError:
@@ -239,7 +241,7 @@ class FakeLauncher:
         return 4 * abi.PAGE_SIZE, 8 * abi.PAGE_SIZE
 
     def spawn(self, instance: Instance) -> None:
-        tender = FakeTender(instance, pid=0x40000000 + instance.number)
+        tender = FakeTender(instance, pid=PID_MAX + instance.number)
         self.tenders.append(tender)
         self.asked.append(tender)
         if not self.away:
@@ -307,7 +309,7 @@ class FakeServer:
     def reply(self, slot: abi.Slot, status: int = 0, args: bytes = bytes(40)) -> None:
         """Publish a reply and wake the client."""
         words = [int.from_bytes(args[at : at + 8], "little") for at in range(0, 40, 8)]
-        reply = slot._replace(status=status, length=0, args=tuple(words))
+        reply = abi.Slot(**vars(slot) | {"status": status, "length": 0, "args": tuple(words)})
         at = self.connection.geometry.replies + self.replied % self.connection.policy.slots * abi.Slot.SIZE
         self.connection.rings.map[at : at + abi.Slot.SIZE] = reply.pack()
         self.replied += 1
@@ -322,6 +324,7 @@ class FakeSupervisor(FakeServer):
         super().__init__(connection)
         self.verdicts: dict[int, tuple[int, int]] = {}  # component index -> (action, delay_ms)
         self.faults: list[supervise.FaultArgs] = []
+        self.undecided: dict[int, abi.Slot | None] = {}  # components whose verdict has to wait for `decide`
         self.status = 0
 
     def answer(self, slot: abi.Slot) -> None:
@@ -330,9 +333,18 @@ class FakeSupervisor(FakeServer):
         if slot.op == supervise.FAULT:
             fault = supervise.FaultArgs.unpack(args)
             self.faults.append(fault)
+            if fault.component in self.undecided:
+                self.undecided[fault.component] = slot
+                return
             verdict = self.verdicts.get(fault.component, (supervise.ACTION_RESTART, 0))
             returns = supervise.FaultReturns(*verdict).pack()
         self.reply(slot, self.status, returns)
+
+    def decide(self, component: int) -> None:
+        """Give the verdict that has been waited for."""
+        slot = self.undecided.pop(component)
+        assert slot
+        self.reply(slot, 0, supervise.FaultReturns(supervise.ACTION_RESTART, 0).pack())
 
 
 class World:
@@ -341,6 +353,8 @@ class World:
     def __init__(self, policy: Policy, monkeypatch: pytest.MonkeyPatch, *, spares: bool = True) -> None:
         monkeypatch.setattr(signal, "pidfd_send_signal", self._signal)
         monkeypatch.setattr(process, "QUARANTINE_S", 0.002)
+        monkeypatch.setattr(recovery, "BURIAL_S", 0.0005)
+        monkeypatch.setattr(supervision, "ANSWER_DEADLINE_NS", 10_000_000_000)  # this machine may be busy
         monkeypatch.setattr(process, "SPARE_DELAY_S", 0.0005)
         self.stdout, self._stdout = os.pipe()
         self.launcher = FakeLauncher()
@@ -389,8 +403,11 @@ class World:
     def _signal(self, pidfd: int, number: int) -> None:
         for tender in self.launcher.tenders:
             if tender.instance.pidfd == pidfd and not tender.gone:
-                assert number == signal.SIGKILL
-                tender.kill()
+                if number == signal.SIGSTOP:
+                    tender.frozen = True
+                else:
+                    assert number == signal.SIGKILL
+                    tender.kill()
 
     # -- looking ---------------------------------------------------------------------------------------
 
@@ -418,9 +435,10 @@ class World:
         """Where a component has the rings of a policy channel."""
         return next(end.address for end, _ in self.live(name).connections if end.channel.index == channel)
 
-    def record(self) -> FaultRecord:
-        """The last death."""
-        return self.system.evidence.records[-1]
+    def record(self, name: str = "") -> FaultRecord:
+        """The last death, or the last one of component `name`."""
+        records = self.system.evidence.records
+        return next(each for each in reversed(records) if name in ("", each.component))
 
     @property
     def backend(self) -> FakeBackend:

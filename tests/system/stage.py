@@ -284,9 +284,14 @@ class Stage:
                 running.close()
 
     @property
-    def output(self) -> str:
+    def output(self) -> bytes:
         """What the program has printed."""
-        return (self.folder / "output").read_text()
+        return (self.folder / "output").read_bytes()
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines the program has printed."""
+        return self.output.decode().splitlines()
 
     @property
     def said(self) -> dict[str, Any]:

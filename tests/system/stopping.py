@@ -5,6 +5,7 @@ With ptrace, as a debugger would: the process itself knows nothing of it, so tha
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -41,7 +42,7 @@ def kill_at(pid: int, number: int, passage: int, *, after: bool) -> None:
                 left -= 1
                 if left == 0:
                     os.kill(pid, signal.SIGKILL)
-                    _bury(threads)
+                    _bury(pid, threads)
                     return
         _ptrace(_SYSCALL, thread)
 
@@ -56,14 +57,12 @@ def _wait(threads: list[int]) -> tuple[int, int]:
         os.sched_yield()
 
 
-def _bury(threads: list[int]) -> None:
-    """Take note of the end of every tracee: until then none of them is really gone."""
-    for thread in threads:
-        try:
+def _bury(process: int, threads: list[int]) -> None:
+    """Take note of the end of every tracee: until then none is really gone, and the first thread never."""
+    for thread in sorted(threads, key=lambda thread: thread == process):
+        with contextlib.suppress(ChildProcessError):
             while not os.WIFSIGNALED(os.waitpid(thread, _WALL)[1]):
                 pass
-        except ChildProcessError:
-            pass  # the first thread of a process reports last, and to its parent
 
 
 def _call_of(thread: int) -> int:

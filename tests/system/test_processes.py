@@ -26,7 +26,7 @@ GONE_S = 2.0
 def read_all(stage: Stage, digests: list[str], scene: Scene, passes: int = PASSES) -> None:
     """The end: all digests are right, and nothing failed."""
     assert scene.end() == 0
-    assert stage.output.splitlines() == digests * passes
+    assert stage.lines == digests * passes
     assert scene.report["failed_requests"] == 0
     assert scene.fully_recovered()
 

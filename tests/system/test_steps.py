@@ -70,7 +70,7 @@ def test_death_while(stage: Stage, digests: list[str], name: str) -> None:
     of, strikes = SCENES[name]
     with stage.play(FILES, "sha256tree", "/", plan=Plan((CAUSES[of],), strikes)) as scene:
         assert scene.end() == 0
-    assert stage.output.splitlines() == digests
+    assert stage.lines == digests
     assert scene.report["failed_requests"] == 0
     assert scene.report["struck"] == [f"{each.step} {each.of}: {each.victim}" for each in strikes]
     first = scene.deaths(of)[0]

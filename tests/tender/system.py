@@ -182,13 +182,12 @@ class Guest:
         args = (rax & (1 << 64) - 1, rdx, len(steps))
         wire.send(self.sock, wire.Kind.RESULT, 0, args, body, more.get("fds", ()))
 
-    def stop(self) -> dict[str, int]:
-        """STOP; the registers."""
-        wire.send(self.sock, wire.Kind.STOP, 77)
-        message = self.receive(wire.Kind.STOPPED)
-        assert message.sequence == 77
-        registers: dict[str, int] = json.loads(message.body)
-        return registers
+    def freeze(self) -> None:
+        """SIGSTOP; returns when every thread has stopped."""
+        signal.pidfd_send_signal(self.pidfd, signal.SIGSTOP)
+        tasks = Path(f"/proc/{self.pid}/task")
+        while not all("State:\tT" in (task / "status").read_text() for task in tasks.iterdir()):
+            time.sleep(0.001)
 
     def ended(self, timeout: float = 5) -> bool:
         """Whether the process has ended, now or within the time (s)."""

@@ -11,8 +11,9 @@ import pytest
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
+from tests.tender import forking
 from tests.tender.system import MEMORY, assemble, memory_object
-from vmm.tender import jail, loader, plan, process, vm_state
+from vmm.tender import jail, loader, plan, process
 from vmm.tender._vcpu import ffi, lib
 from vmm.tender.kvm import Kvm, VirtualMachine
 
@@ -89,6 +90,7 @@ def outcome(vm: VirtualMachine) -> tuple[int, int]:
 def tender(fork: bool, writer: int) -> None:
     """The jailed process; what it finds out goes through the pipe as JSON."""
     kvm = Kvm()
+    xsave_size = forking.xsave_size(kvm)
     template = loader.prepare("x", assemble(SOURCE), MEMORY)
     body: dict[str, Any] = {"name": "x", "memory": MEMORY, "memory_kind": "private", "allow": [5, 8]}
     body |= {"segments": [each._asdict() for each in template.segments], "entry": template.entry}
@@ -102,23 +104,22 @@ def tender(fork: bool, writer: int) -> None:
         os._exit(os.waitpid(child, 0)[1] and 1)
     try:
         jail.confine([*fds, kvm.fd, writer, window])
-        made = process.prepare(kvm, parsed, process.Descriptors(fds), theirs)
+        made = process.prepare(kvm, parsed, fds, theirs)
         step = wire.OPERATION.pack(wire.Operation.MAP, 0, abi.RW_WINDOW, 4096, wire.MAP_WRITABLE)
         made.apply(wire.Message(wire.Kind.APPLY, 0, (1,), step, [os.dup(window)]), 1)
-        made.vm.vcpu.thread_id = 0
         jail.seal("tender_fork", private_memory=MEMORY)
         results: dict[str, Any] = {}
         assert run_to_call(made.vm) == abi.HYPERCALL_GRANT
         if fork:
             # Both get their own answer after the state was copied, as fork() returns twice.
-            state = vm_state.save(made.vm)
+            state = forking.save(made.vm, xsave_size)
             written = os.eventfd(0)
-            if os.fork() == 0:
+            if forking.fork(made.vm) == 0:
                 fork = False
                 gone = window_gone(made.vm)
-                ram = int(ffi.cast("uintptr_t", ffi.from_buffer(made.memory.ram)))
-                vm = vm_state.continue_forked(kvm, made.vm, ram, ffi.new("uint64_t[512]"), state)
-                vm.vcpu.epoll_fd = vm.vcpu.control_fd = -1
+                stats = ffi.new("uint64_t[512]")
+                vm = forking.continue_forked(kvm, made.memory.ram, stats, state)
+                vm.vcpu.epoll_fd = -1
                 vm.vcpu.hold |= lib.HOLD_CALL
                 answer(vm, 0)
                 mine = outcome(vm)

@@ -197,18 +197,8 @@ def test_tender_from_outside(system: System) -> None:
     assert (status["NoNewPrivs"], status["Seccomp"]) == ("1", "2")
     links = [os.readlink(each) for each in Path(f"/proc/{guest.pid}/fd").iterdir()]
     kinds = sorted(link.split("[")[0] for link in links)
-    assert kinds == sorted(
-        [
-            "/null",
-            "/null",
-            "/null",
-            "anon_inode:kvm-vm",
-            "anon_inode:kvm-vcpu:0",
-            "anon_inode:",
-            "anon_inode:",
-            "socket:",
-        ]
-    )
+    epoll = "anon_inode:"
+    assert kinds == sorted(["/null"] * 3 + ["anon_inode:kvm-vm", "anon_inode:kvm-vcpu:0", epoll, "socket:"])
     for limit in ("Max core file size", "Max processes", "Max file size", "Max locked memory"):
         line = next(line for line in seen["limits"].splitlines() if line.startswith(limit))
         assert line[len(limit) :].split()[:2] == ["0", "0"]

@@ -2,8 +2,8 @@
 
 The hypervisor process (`vmm.start`) inherits one end of a socketpair. One JSON line asks (with it goes the
 system's control socket, listening), and JSON lines come back: started, exited, ended; or error. The end of
-the stream means the same in both directions: the other side is gone, tear everything down. So nothing survives
-this process, however it dies.
+the stream means the same in both directions: the other side is gone, tear everything down. So nothing
+survives this process, however it dies.
 
 What needs no trust happens on this side: looking at the host, the control socket's name, killing on purpose,
 the report, and the line numbers in messages about wrong files.

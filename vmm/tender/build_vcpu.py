@@ -30,10 +30,12 @@ struct kvm_ioeventfd { uint64_t datamatch, addr; uint32_t len; int32_t fd; uint3
 struct kvm_xcr { uint32_t xcr; uint64_t value; ...; };
 struct kvm_xcrs { uint32_t nr_xcrs; struct kvm_xcr xcrs[...]; ...; };
 struct kvm_cpuid_entry2 { uint32_t function, index, flags, eax, ebx, ecx, edx; ...; };
+struct kvm_cpuid2 { uint32_t nent; struct kvm_cpuid_entry2 entries[]; ...; };
 struct kvm_msr_entry { uint32_t index; uint64_t data; ...; };
+struct kvm_msrs { uint32_t nmsrs; struct kvm_msr_entry entries[]; ...; };
 struct kvm_vcpu_events { ...; };
 struct kvm_debugregs { ...; };
-struct kvm_run { ...; };
+struct kvm_run { uint8_t immediate_exit; ...; };
 
 #define KVM_GET_API_VERSION ...
 #define KVM_CREATE_VM ...
@@ -74,7 +76,6 @@ struct kvm_run { ...; };
 """
 
 _TENDER = """
-#define EVENT_STOPPED ...
 #define EVENT_HYPERCALL ...
 #define EVENT_EXCEPTION ...
 #define EVENT_MISSING ...
@@ -84,28 +85,23 @@ _TENDER = """
 #define EVENT_UNKNOWN ...
 #define HOLD_NEW ...
 #define HOLD_CALL ...
-#define HOLD_STOP ...
 #define HOLD_FAULT ...
 #define STAT_THREAD ...
-#define DOORBELL_NEVER ...
-#define DOORBELL_WITHDRAWN ...
+#define DOORBELL_NONE ...
 
 struct vcpu {
     struct kvm_run *run; struct kvm_regs *regs; uint64_t *stats;
-    uint64_t allowed, address; uint32_t hold, detail; int32_t error, fd, epoll_fd, control_fd, thread_id;
+    uint64_t allowed, address; uint32_t hold, detail; int32_t error, fd, epoll_fd;
     int32_t doorbells[...]; ...;
 };
-void vcpu_catch_kicks(void);
+void vcpu_init(struct vcpu *vcpu);
 int vcpu_run(struct vcpu *vcpu);
 int vcpu_step(struct vcpu *vcpu);
-void vcpu_settle(struct vcpu *vcpu);
 void vcpu_hold(struct vcpu *vcpu, uint32_t bits);
 void vcpu_release(struct vcpu *vcpu, uint32_t bits);
 void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx);
-struct kvm_regs *vcpu_registers(struct kvm_run *run);
 
 long host_call(long number, long a, long b, long c, long d, long e, long f);
-long host_ioctl(int fd, unsigned long request, void *argument);
 long host_fork(unsigned long flags);
 """
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from hypervisor.abi import generated as abi
 from vmm.tender import trap_page
 from vmm.tender._vcpu import lib
-from vmm.tender.kvm import VirtualMachine
+from vmm.tender.kvm import WINDOWS, VirtualMachine
 
 _WRITE, _FETCH = 0x2, 0x10  # page fault error code
 
@@ -36,10 +36,7 @@ class Fault(NamedTuple):
 
 def in_window(address: int) -> bool:
     """Whether a guest address lies in one of the windows."""
-    return (
-        abi.RW_WINDOW <= address < abi.RW_WINDOW + abi.RW_WINDOW_SIZE
-        or abi.RO_WINDOW <= address < abi.RO_WINDOW + abi.RO_WINDOW_SIZE
-    )
+    return any(start <= address < start + size for _, start, size, _ in WINDOWS)
 
 
 def examine(vm: VirtualMachine, event: int, ram: memoryview) -> Fault:
@@ -62,12 +59,11 @@ def examine(vm: VirtualMachine, event: int, ram: memoryview) -> Fault:
 
 
 def _address(address: int, store: bool, registers: dict[str, int]) -> Fault:
-    verb = "store to" if store else "load from"
+    kind, why = abi.FAULT_PHYSICAL, ", where nothing of that kind is"
     if in_window(address):
-        message = f"{verb} {address:#x} in a window where that is not granted"
-        return Fault(abi.FAULT_WINDOW, message, registers, error_code=_WRITE * store, address=address)
-    message = f"{verb} {address:#x}, where nothing of that kind is"
-    return Fault(abi.FAULT_PHYSICAL, message, registers, error_code=_WRITE * store, address=address)
+        kind, why = abi.FAULT_WINDOW, " in a window where that is not granted"
+    message = f"{'store to' if store else 'load from'} {address:#x}{why}"
+    return Fault(kind, message, registers, error_code=_WRITE * store, address=address)
 
 
 def _exception(vm: VirtualMachine, vector: int, ram: memoryview) -> Fault:
@@ -76,16 +72,15 @@ def _exception(vm: VirtualMachine, vector: int, ram: memoryview) -> Fault:
     if frame is None:
         return Fault(abi.FAULT_INTERNAL, f"trap {vector} without a frame", registers, vector)
     registers |= {"rip": frame.rip, "rsp": frame.rsp, "rflags": frame.rflags, "cs": frame.cs, "ss": frame.ss}
-    message, address = trap_page.vector_name(vector), 0
+    kind, message, address = abi.FAULT_EXCEPTION, trap_page.vector_name(vector), 0
     if vector == trap_page.PAGE_FAULT:
         address = vm.sregs().cr2
-        verb = "write to" if frame.error_code & _WRITE else "read of"
-        if frame.error_code & _FETCH:
-            verb = "execution of"
+        fetch = frame.error_code & _FETCH
+        verb = "execution of" if fetch else "write to" if frame.error_code & _WRITE else "read of"
         message = f"{verb} {address:#x}, which {'forbids it' if frame.error_code & 1 else 'is not mapped'}"
-        if in_window(address) and not frame.error_code & _FETCH:
-            return Fault(abi.FAULT_WINDOW, message, registers, vector, frame.error_code, address)
-    return Fault(abi.FAULT_EXCEPTION, message, registers, vector, frame.error_code, address)
+        if in_window(address) and not fetch:
+            kind = abi.FAULT_WINDOW
+    return Fault(kind, message, registers, vector, frame.error_code, address)
 
 
 def _find_missing(vm: VirtualMachine, ram: memoryview) -> Fault:
@@ -110,7 +105,7 @@ def _find_missing(vm: VirtualMachine, ram: memoryview) -> Fault:
 
 def _unmap_windows(ram: memoryview) -> None:
     """Clear the page directory entries of both windows. Reads the tables, which the guest cannot reach."""
-    for start, size in ((abi.RW_WINDOW, abi.RW_WINDOW_SIZE), (abi.RO_WINDOW, abi.RO_WINDOW_SIZE)):
+    for _, start, size, _ in WINDOWS:
         pointers = struct.unpack_from("<Q", ram, abi.PAGE_TABLES)[0] & ~0xFFF
         directory = struct.unpack_from("<Q", ram, pointers + 8 * (start >> 30))[0] & ~0xFFF
         first, count = start >> 21 & 511, size >> 21

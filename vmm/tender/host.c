@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,12 +14,6 @@
 long host_call(long number, long a, long b, long c, long d, long e, long f)
 {
     long result = syscall(number, a, b, c, d, e, f);
-    return result == -1 ? -errno : result;
-}
-
-long host_ioctl(int fd, unsigned long request, void *argument)
-{
-    int result = ioctl(fd, request, argument);
     return result == -1 ? -errno : result;
 }
 

@@ -10,11 +10,11 @@ from typing import Any
 
 from vmm.tender._vcpu import ffi, lib
 
-PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
+PROT_NONE, PROT_READ, PROT_WRITE, PROT_READ_WRITE = 0, 1, 2, 3
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
-MADV_DONTFORK = 10
+MAP_NOTHING = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE  # only address space, at first
 
-_MMAP, _MADVISE, _CLOSE_RANGE, _SCHED_SETATTR = 9, 28, 436, 314
+_MMAP, _IOCTL, _CLOSE_RANGE, _SCHED_SETATTR = 9, 16, 436, 314
 # struct sched_attr, sched_setattr(2): size and policy, flags, nice and priority, runtime, deadline, period
 _SCHED_ATTR_SIZE, _RESET_ON_FORK = 48, 1
 CONTROL_SLICE_NS = 100_000  # of threads that carry out a command and sleep again
@@ -28,29 +28,19 @@ def call(number: int, *arguments: int) -> int:
     return result
 
 
-def ioctl(fd: int, request: int, argument: Any = None) -> int:
-    """ioctl with a cffi pointer, an integer, or nothing as its argument."""
-    if argument is None:
-        argument = ffi.NULL
-    elif isinstance(argument, int):
-        argument = ffi.cast("void *", argument)
-    result: int = lib.host_ioctl(fd, request, argument)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return result
+def address_of(pointer: Any) -> int:
+    """Where a cffi pointer points; what is there must be kept alive by the caller."""
+    return int(ffi.cast("uintptr_t", pointer))
+
+
+def ioctl(fd: int, request: int, argument: Any = 0) -> int:
+    """ioctl with an integer or a cffi pointer as its argument."""
+    return call(_IOCTL, fd, request, argument if isinstance(argument, int) else address_of(argument))
 
 
 def mmap(address: int, length: int, protection: int, flags: int, fd: int = -1, offset: int = 0) -> int:
     """Map memory; returns its address."""
-    result: int = lib.host_call(_MMAP, address, length, protection, flags, fd, offset)
-    if result < 0:
-        raise OSError(-result, os.strerror(-result))
-    return result
-
-
-def madvise(address: int, length: int, advice: int) -> None:
-    """Advise the kernel about a mapping."""
-    call(_MADVISE, address, length, advice)
+    return call(_MMAP, address, length, protection, flags, fd, offset)
 
 
 def view(address: int, length: int) -> memoryview:
@@ -74,7 +64,7 @@ def set_slice(nanoseconds: int) -> None:
     at once and not at the next timer tick; earlier ones ignore it.
     """
     attributes = ffi.new("uint64_t[6]", [_SCHED_ATTR_SIZE, _RESET_ON_FORK, 0, nanoseconds, 0, 0])
-    call(_SCHED_SETATTR, 0, int(ffi.cast("uintptr_t", attributes)), 0)
+    call(_SCHED_SETATTR, 0, address_of(attributes), 0)
 
 
 def fork(namespaces: int) -> int:

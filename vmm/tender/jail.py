@@ -43,7 +43,6 @@ _DESCRIPTORS = 1024
 
 _forked_as_root: bool | None = None  # how fork() below made this process; None: it did not
 _outer_ids = (os.geteuid(), os.getegid())  # what the user is called outside a namespace made later
-_strings: dict[bytes, object] = {}  # C strings, kept alive
 
 
 class JailError(Exception):
@@ -68,10 +67,8 @@ def fork(*, as_root: bool) -> int:
     try:
         pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
     except OSError as error:
-        raise JailError(
-            f"new namespaces: {error.strerror}; enable user namespaces "
-            "(sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone) or run as root"
-        ) from error
+        fix = "enable user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)"
+        raise JailError(f"new namespaces: {error.strerror}; {fix} or run as root") from error
     if pid == 0:
         _forked_as_root = as_root
     return pid
@@ -139,10 +136,9 @@ def _become_nobody() -> None:
     host.call(_UNSHARE, _NEWUSER)
 
 
-def _text(value: bytes) -> int:
-    """The address of a C string."""
-    buffer = _strings.setdefault(value, ffi.new("char[]", value))
-    return int(ffi.cast("uintptr_t", buffer))
+def _text(literal: bytes) -> int:
+    """The address of a C string: Python ends its bytes with a NUL, and keeps literals alive."""
+    return host.address_of(ffi.from_buffer(literal))
 
 
 def _leave_file_system() -> None:
@@ -161,21 +157,15 @@ def _drop_capabilities() -> None:
     host.call(_PRCTL, _PR_SET_SECUREBITS, _SECUREBITS)
     header = ffi.from_buffer(struct.pack("<Ii", _CAPABILITY_VERSION, 0))
     data = ffi.from_buffer(bytes(24))
-    host.call(_CAPSET, int(ffi.cast("uintptr_t", header)), int(ffi.cast("uintptr_t", data)))
+    host.call(_CAPSET, host.address_of(header), host.address_of(data))
     host.call(_PRCTL, _PR_SET_DUMPABLE, 0)
 
 
 def _limit(profile: str, data: int) -> None:
     """Resource limits; `data` bytes of private memory."""
-    limits = {
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_MEMLOCK: 0,
-        resource.RLIMIT_MSGQUEUE: 0,
-        resource.RLIMIT_NOFILE: _DESCRIPTORS,
-        resource.RLIMIT_DATA: data,
-    }
+    limits = {resource.RLIMIT_NOFILE: _DESCRIPTORS, resource.RLIMIT_DATA: data}
+    limits |= dict.fromkeys((resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE), 0)
     if profile == "tender":
-        limits[resource.RLIMIT_NPROC] = 0
-        limits[resource.RLIMIT_FSIZE] = 0
+        limits |= dict.fromkeys((resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE), 0)
     for which, value in limits.items():
         resource.setrlimit(which, (value, value))

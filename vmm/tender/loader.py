@@ -29,7 +29,7 @@ from elftools.common.utils import struct_parse
 from elftools.elf.elffile import ELFFile
 
 from hypervisor.abi import generated as abi
-from vmm.tender.page_tables import Mapping, Segment
+from vmm.tender.page_tables import Segment
 
 _HEADER, _PROGRAM_HEADER = 64, 56  # bytes
 _PROGRAM_HEADERS_MAX = 64
@@ -90,12 +90,6 @@ class Template:
     heap_size: int  # may be 0
 
 
-def heap_of(segments: tuple[Segment, ...], memory: int) -> Mapping:
-    """The heap: from the image to the stack, with an unmapped guard page on either side."""
-    start = max(each.address + each.memory_size for each in segments) + _PAGE
-    return Mapping(start, max(start, memory - abi.STACK_SIZE - _PAGE), writable=True)
-
-
 def load(path: str, memory: int) -> Template:
     """Read the image at `path` for a VM with `memory` bytes (page aligned). Raises LoadError."""
     return prepare(path, _read(path), memory)
@@ -125,7 +119,7 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
         if header["p_type"] != "PT_LOAD" or header["p_memsz"] == 0:
             continue
         offset, file_size = header["p_offset"], header["p_filesz"]
-        if header["p_flags"] & _PF_W and header["p_flags"] & _PF_X:
+        if header["p_flags"] & (_PF_W | _PF_X) == _PF_W | _PF_X:
             raise WritableExecutable(f"{what} is writable and executable; link text and data apart")
         if file_size > header["p_memsz"] or offset + file_size > len(data):
             end_of_file = f"{file_size} bytes at offset {offset} of a file of {len(data)}"
@@ -133,10 +127,8 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
         start = header["p_vaddr"] & -_PAGE
         end = (header["p_vaddr"] + header["p_memsz"] + _PAGE - 1) & -_PAGE
         if start < abi.IMAGE_BASE or end > limit:
-            raise OutsideMemory(
-                f"{what} with {header['p_memsz']} bytes lies outside {abi.IMAGE_BASE:#x}-{limit:#x}; "
-                "link it there, or give the component more memory"
-            )
+            where = f"with {header['p_memsz']} bytes lies outside {abi.IMAGE_BASE:#x}-{limit:#x}"
+            raise OutsideMemory(f"{what} {where}; link it there, or give the component more memory")
         lead = header["p_vaddr"] - start
         segments.append(Segment(start, len(contents), lead + file_size, end - start, header["p_flags"] & 7))
         contents += bytes(lead) + data[offset : offset + file_size]
@@ -146,14 +138,13 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
     segments.sort()
     for lower, upper in itertools.pairwise(segments):
         if upper.address < lower.address + lower.memory_size:
-            raise OverlappingSegments(
-                f"{path}: segments at {lower.address:#x} and {upper.address:#x} share a page; "
-                "align segments to 4096 bytes"
-            )
+            both = f"segments at {lower.address:#x} and {upper.address:#x}"
+            raise OverlappingSegments(f"{path}: {both} share a page; align segments to 4096 bytes")
     if not any(s.flags & _PF_X and s.address <= entry < s.address + s.file_size for s in segments):
         raise BadEntry(f"{path}: the entry point {entry:#x} is not in text; define _start there")
-    heap = heap_of(tuple(segments), memory)
-    return Template(_sealed(path, contents), tuple(segments), entry, heap.start, heap.end - heap.start)
+    # The heap: from the image to the stack, with an unmapped guard page on either side.
+    heap = segments[-1].address + segments[-1].memory_size + _PAGE
+    return Template(_sealed(path, contents), tuple(segments), entry, heap, max(0, limit - heap))
 
 
 def _program_headers(path: str, data: bytes) -> tuple[list[dict[str, Any]], int]:
@@ -174,10 +165,8 @@ def _program_headers(path: str, data: bytes) -> tuple[list[dict[str, Any]], int]
             raise NotStatic(f"{path}: {elf['e_type']} instead of ET_EXEC; link it with -static -no-pie")
         offset, count, size = elf["e_phoff"], elf["e_phnum"], elf["e_phentsize"]
         if count > _PROGRAM_HEADERS_MAX or (count and size != _PROGRAM_HEADER):
-            raise TruncatedImage(
-                f"{path}: {count} program headers of {size} bytes; "
-                f"at most {_PROGRAM_HEADERS_MAX} of {_PROGRAM_HEADER}"
-            )
+            most = f"at most {_PROGRAM_HEADERS_MAX} of {_PROGRAM_HEADER}"
+            raise TruncatedImage(f"{path}: {count} program headers of {size} bytes; {most}")
         if offset + count * size > len(data):
             raise TruncatedImage(f"{path}: the program headers are cut off; rebuild it")
         places = range(offset, offset + count * size, _PROGRAM_HEADER)

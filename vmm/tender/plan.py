@@ -24,7 +24,6 @@ class Plan:
 
     name: str
     memory: int
-    window_sizes: tuple[int, int]  # bytes of the windows that will ever be used
     private: bool  # copy-on-write memory of the tender's own, which a fork shares
     segments: tuple[Segment, ...]
     entry: int
@@ -41,21 +40,14 @@ def parse(body: bytes) -> Plan:
         data = json.loads(body)
         memory = int(data["memory"])
         kind = data["memory_kind"]
-        segments = tuple(
-            Segment(*(int(each[key]) for key in ("address", "offset", "file_size", "memory_size", "flags")))
-            for each in data["segments"]
-        )
+        segments = tuple(Segment(*(int(each[key]) for key in Segment._fields)) for each in data["segments"])
         heap = Mapping(int(data["heap_base"]), int(data["heap_base"]) + int(data["heap_size"]), writable=True)
         allowed = sum(1 << int(number) for number in set(data["allow"]))
-        sizes = data.get("windows", (abi.RW_WINDOW_SIZE, abi.RO_WINDOW_SIZE))
-        windows = (min(int(sizes[0]), abi.RW_WINDOW_SIZE), min(int(sizes[1]), abi.RO_WINDOW_SIZE))
         name, entry, slice_ns = str(data["name"]), int(data["entry"]), int(data.get("slice_ns", 0))
     except (ValueError, LookupError, TypeError) as error:
         raise PlanError(f"malformed: {error!r}") from error
     if kind not in ("shared", "private"):
         raise PlanError(f"{name}: memory kind {kind!r}")
-    if min(windows) <= 0 or any(size % abi.PAGE_SIZE for size in windows):
-        raise PlanError(f"{name}: windows of {windows} bytes")
     if memory % abi.PAGE_SIZE or not abi.IMAGE_BASE + abi.STACK_SIZE < memory <= abi.VM_MEMORY_MAX:
         raise PlanError(f"{name}: {memory} bytes of memory")
     for segment in segments:
@@ -67,6 +59,5 @@ def parse(body: bytes) -> Plan:
         pages = page_tables.build(mappings) | trap_page.build()
     except ValueError as error:
         raise PlanError(f"{name}: {error}") from error
-    return Plan(
-        name, memory, windows, kind == "private", segments, entry, allowed, tuple(mappings), pages, slice_ns
-    )
+    private = kind == "private"
+    return Plan(name, memory, private, segments, entry, allowed, tuple(mappings), pages, slice_ns)

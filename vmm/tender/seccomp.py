@@ -44,8 +44,6 @@ _EXECUTABLE = 4  # PROT_EXEC
 _MADVISE = (4, 8, 10)  # DONTNEED, FREE, DONTFORK; REMOVE would punch holes into shared memory
 _CLONE_FORK = 0x01200011  # what fork() passes: CHILD_SETTID, CHILD_CLEARTID, SIGCHLD
 _CLONE_PTHREAD = 0x3D0F00  # what pthread_create() passes
-_CLONE_VM_THREAD = 0x10F00  # VM FS FILES SIGHAND THREAD, which a thread has and nothing else
-_NEW_NAMESPACES = 0x7E020000  # every CLONE_NEW*
 _FALLOCATE = (0x3, 0x11)  # PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE
 
 _TENDER_IOCTLS = (
@@ -67,17 +65,11 @@ def _common(pid: int) -> dict[str, tuple[Rule, ...]]:
         "clock_nanosleep nanosleep sched_yield getpid gettid getrandom exit exit_group "
         "rseq set_robust_list"  # how a thread begins, perhaps only just after the filter came
     )
-    allowed: dict[str, tuple[Rule, ...]] = {name: () for name in plain.split()}
+    allowed: dict[str, tuple[Rule, ...]] = dict.fromkeys(plain.split(), ())
     allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
     allowed["madvise"] = (Rule(2, _MADVISE),)
     allowed["tgkill"] = (Rule(0, (pid,)),)
     return allowed
-
-
-def _threads() -> dict[str, tuple[Rule, ...]]:
-    """What starting and ending a thread takes."""
-    only_threads = Rule(0, (_CLONE_VM_THREAD,), _CLONE_VM_THREAD | _NEW_NAMESPACES)
-    return {"clone": (only_threads,)}
 
 
 def filter_for(profile: str, pid: int, files: Iterable[int] = ()) -> Filter:
@@ -90,17 +82,14 @@ def filter_for(profile: str, pid: int, files: Iterable[int] = ()) -> Filter:
         allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS),)
     elif profile == "tender_fork":
         allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS + _FORK_IOCTLS),)
-        allowed |= _threads()
         allowed["clone"] = (Rule(0, (_CLONE_FORK, _CLONE_PTHREAD)),)
         # A child's own thread has a process id that cannot be known here; signals end at the namespace.
-        allowed["tgkill"] = ()
-        allowed |= dict.fromkeys(("wait4", "waitid", "epoll_create1", "eventfd2", "set_tid_address"), ())
-        allowed["rt_sigaction"] = ()
-    elif profile == "device":
-        allowed |= _threads()
-        plain = "pread64 pwrite64 preadv pwritev preadv2 pwritev2 fdatasync fsync lseek fstat"
+        plain = "tgkill wait4 waitid epoll_create1 eventfd2 set_tid_address rt_sigaction"
         allowed |= dict.fromkeys(plain.split(), ())
-        allowed["eventfd2"] = ()
+    elif profile == "device":
+        allowed["clone"] = (Rule(0, (_CLONE_PTHREAD,)),)
+        plain = "pread64 pwrite64 preadv pwritev preadv2 pwritev2 fdatasync fsync lseek fstat eventfd2"
+        allowed |= dict.fromkeys(plain.split(), ())
         allowed["fallocate"] = (Rule(0, tuple(files)), Rule(1, _FALLOCATE))
     else:
         raise ValueError(f"no jail profile {profile!r}")
@@ -126,14 +115,11 @@ def compile_filter(allowed: Filter) -> bytes:
         (_IF_GREATER_EQUAL, 0, 1, _X32),
         (_RETURN, 0, 0, _KILL),
     ]
-    for number, rules in allowed.items():
-        block = _conditions(rules)
+    blocks = {number: _conditions(rules) for number, rules in allowed.items()}
+    blocks[_SYSTEM_CALLS["clone3"]] = [(_RETURN, 0, 0, _ERROR | errno.ENOSYS)]
+    for number, block in blocks.items():
         program += [(_IF_EQUAL, 0, len(block), number), *block]
-    program += [
-        (_IF_EQUAL, 0, 1, _SYSTEM_CALLS["clone3"]),
-        (_RETURN, 0, 0, _ERROR | errno.ENOSYS),
-        (_RETURN, 0, 0, _ERROR | errno.EPERM),
-    ]
+    program.append((_RETURN, 0, 0, _ERROR | errno.EPERM))
     return b"".join(struct.pack("<HBBI", *each) for each in program)
 
 
@@ -161,8 +147,7 @@ _SECCOMP, _SET_MODE_FILTER, _TSYNC = 317, 1, 1
 def install(filter_program: bytes) -> None:
     """Apply the program to every thread of this process, for ever. Needs no_new_privs."""
     instructions = ffi.from_buffer(filter_program)
-    header = struct.pack("<HxxxxxxQ", len(filter_program) // 8, int(ffi.cast("uintptr_t", instructions)))
-    pointer = ffi.from_buffer(header)
-    result = host.call(_SECCOMP, _SET_MODE_FILTER, _TSYNC, int(ffi.cast("uintptr_t", pointer)))
+    header = struct.pack("<HxxxxxxQ", len(filter_program) // 8, host.address_of(instructions))
+    result = host.call(_SECCOMP, _SET_MODE_FILTER, _TSYNC, host.address_of(ffi.from_buffer(header)))
     if result:
         raise OSError(errno.ESRCH, f"thread {result} could not take over the filter")

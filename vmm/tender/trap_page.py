@@ -22,28 +22,12 @@ DIVIDE_ERROR, DEBUG, BREAKPOINT, DOUBLE_FAULT, NMI, PAGE_FAULT = 0, 1, 3, 8, 2, 
 WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 
 _ON_IST = frozenset((NMI, DOUBLE_FAULT))
-_NAMES = {
-    0: "divide error",
-    1: "debug trap",
-    2: "NMI",
-    3: "breakpoint",
-    4: "overflow",
-    5: "bound range exceeded",
-    6: "invalid opcode",
-    7: "FPU not available",
-    8: "double fault",
-    10: "invalid TSS",
-    11: "segment not present",
-    12: "stack segment fault",
-    13: "general protection fault",
-    14: "page fault",
-    16: "x87 error",
-    17: "alignment check",
-    18: "machine check",
-    19: "SIMD error",
-    20: "virtualization exception",
-    21: "control protection fault",
-}
+_NAMES = (
+    "divide error", "debug trap", "NMI", "breakpoint", "overflow", "bound range exceeded", "invalid opcode",
+    "FPU not available", "double fault", "vector 9", "invalid TSS", "segment not present",
+    "stack segment fault", "general protection fault", "page fault", "vector 15", "x87 error",
+    "alignment check", "machine check", "SIMD error", "virtualization exception", "control protection fault",
+)  # fmt: skip
 
 
 class Frame(NamedTuple):
@@ -59,7 +43,7 @@ class Frame(NamedTuple):
 
 def vector_name(vector: int) -> str:
     """The exception in words."""
-    return _NAMES.get(vector, f"vector {vector}")
+    return _NAMES[vector] if vector < len(_NAMES) else f"vector {vector}"
 
 
 def _gate(vector: int) -> bytes:
@@ -67,9 +51,8 @@ def _gate(vector: int) -> bytes:
     handler = abi.TRAP_STUBS + vector * STUB_SIZE
     kind = 0x8E | (0x60 if vector == BREAKPOINT else 0)
     stack = 1 if vector in _ON_IST else 0
-    return struct.pack(
-        "<HHBBHII", handler & 0xFFFF, KERNEL_CODE, stack, kind, handler >> 16 & 0xFFFF, handler >> 32, 0
-    )
+    low, middle, high = handler & 0xFFFF, handler >> 16 & 0xFFFF, handler >> 32
+    return struct.pack("<HHBBHII", low, KERNEL_CODE, stack, kind, middle, high, 0)
 
 
 def _stub(vector: int) -> bytes:

@@ -8,16 +8,16 @@
 
 #include <errno.h>
 #include <linux/futex.h>
-#include <signal.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
 enum { STATE_STOPPED = 0, STATE_GUEST = 1, STATE_WAITING = 2 };
-enum { CALL_BYTES = 4, WAKES_AT_ONCE = 128, TRAP_FLAG = 0x100 };
+enum { CALL_BYTES = 4, REST_MAX_NS = 10000000, WAKES_AT_ONCE = 128, TRAP_FLAG = 0x100 };
 
 static uint64_t now_ns(void)
 {
@@ -43,14 +43,16 @@ static void enter_state(struct vcpu *vcpu, uint64_t state)
     store(&vcpu->stats[STAT_STATE], state);
 }
 
-static int event(struct vcpu *vcpu, enum vcpu_event what)
+/* Keep the vCPU out of the guest from its next exit on. */
+void vcpu_hold(struct vcpu *vcpu, uint32_t bits)
 {
-    if (what != EVENT_HYPERCALL && what != EVENT_STOPPED) {
-        __atomic_or_fetch(&vcpu->hold, HOLD_FAULT, __ATOMIC_SEQ_CST);
-        count(vcpu, STAT_FAULTS);
-    }
-    enter_state(vcpu, STATE_STOPPED);
-    return what;
+    __atomic_or_fetch(&vcpu->hold, bits, __ATOMIC_SEQ_CST);
+}
+
+void vcpu_release(struct vcpu *vcpu, uint32_t bits)
+{
+    __atomic_and_fetch(&vcpu->hold, ~bits, __ATOMIC_SEQ_CST);
+    syscall(SYS_futex, &vcpu->hold, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 /* Results of a hypercall, taken over by KVM at the next entry. Call only while the vCPU is held. */
@@ -61,39 +63,41 @@ void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx)
     vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
 }
 
-/* The WAIT hypercall. A signal or the control eventfd wakes it like any doorbell: a guest looks again
- * after every wake-up, so a spurious one costs little and a lost one would cost everything. */
+/* The WAIT hypercall. A signal wakes it like any doorbell: a guest looks again after every wake-up, so a
+ * spurious one costs little and a lost one would cost everything. Only a guest knows which doorbells were for
+ * nothing, so it asks for the rest that keeps a storm of them from eating its CPU time. */
 static void wait_for_wake(struct vcpu *vcpu)
 {
     struct epoll_event events[WAKES_AT_ONCE];
-    uint64_t timeout_ns = vcpu->regs->rdi;
+    uint64_t timeout_ns = vcpu->regs->rdi, rest_ns = vcpu->regs->rsi;
     struct timespec limit = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
 
     count(vcpu, STAT_WAITS);
     enter_state(vcpu, STATE_WAITING);
+    if (rest_ns) {
+        struct timespec rest = { 0, rest_ns < REST_MAX_NS ? (long)rest_ns : REST_MAX_NS };
+        count(vcpu, STAT_RESTS);
+        clock_nanosleep(CLOCK_MONOTONIC, 0, &rest, NULL);
+    }
     long woken = syscall(SYS_epoll_pwait2, vcpu->epoll_fd, events, WAKES_AT_ONCE,
                          timeout_ns == UINT64_MAX ? NULL : &limit, NULL, 0);
     enter_state(vcpu, STATE_GUEST);
     count(vcpu, woken == 0 ? STAT_TIMEOUTS : STAT_WAKES);
-    vcpu->regs->rax = woken == 0;
-    vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
+    vcpu_answer(vcpu, woken == 0, vcpu->regs->rdx);
 }
 
 /* A store to the doorbell page that no ioeventfd took: either the doorbell is just being replaced, and
- * must not get lost, or it was withdrawn, and does nothing, or it was never this guest's. */
+ * must not get lost, or it was never this guest's. */
 static int ring(struct vcpu *vcpu, uint64_t offset)
 {
     vcpu->detail = (uint32_t)(offset / 8);
     if (offset % 8 || vcpu->run->mmio.len != CALL_BYTES || vcpu->detail >= R3_DOORBELLS)
         return EVENT_ADDRESS;
     int bell = __atomic_load_n(&vcpu->doorbells[vcpu->detail], __ATOMIC_SEQ_CST);
-    if (bell == DOORBELL_NEVER)
+    if (bell < 0)
         return EVENT_DOORBELL;
     count(vcpu, STAT_DOORBELLS);
-    uint64_t one = 1;
-    /* Full, withdrawn meanwhile: nobody is left to be told. */
-    if (bell >= 0 && write(bell, &one, sizeof one) < 0)
-        return 0;
+    eventfd_write(bell, 1); /* full: rung enough */
     return 0;
 }
 
@@ -107,7 +111,7 @@ static int serve_access(struct vcpu *vcpu)
         if (vcpu->regs->rax != R3_HYPERCALL_WAIT || !(vcpu->allowed >> R3_HYPERCALL_WAIT & 1)) {
             count(vcpu, STAT_CALLS);
             /* Before anybody hears of the call: its answer may come at once. */
-            __atomic_or_fetch(&vcpu->hold, HOLD_CALL, __ATOMIC_SEQ_CST);
+            vcpu_hold(vcpu, HOLD_CALL);
             return EVENT_HYPERCALL;
         }
         wait_for_wake(vcpu);
@@ -123,30 +127,11 @@ static int serve_access(struct vcpu *vcpu)
     return EVENT_ADDRESS;
 }
 
-/* Sleep until Python lets the vCPU go on; EVENT_STOPPED once for each stop, else 0. */
-static int wait_while_held(struct vcpu *vcpu)
-{
-    uint32_t hold;
-    while ((hold = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST))) {
-        if (!(hold & HOLD_STOP)) {
-            vcpu->stop_reported = 0;
-        } else if (!vcpu->stop_reported) {
-            vcpu->stop_reported = 1;
-            return EVENT_STOPPED;
-        }
-        syscall(SYS_futex, &vcpu->hold, FUTEX_WAIT_PRIVATE, hold, NULL, NULL, 0);
-    }
-    vcpu->stop_reported = 0;
-    return 0;
-}
-
 /* What one KVM_RUN came back with: an event, or 0 to go on. `failed` is what the ioctl returned. */
 static int serve_exit(struct vcpu *vcpu, int failed)
 {
     struct kvm_run *run = vcpu->run;
-    if (failed && errno == EINTR) {
-        /* Cleared before `hold` is read, set after `hold` was written: no kick gets lost. */
-        __atomic_store_n(&run->immediate_exit, 0, __ATOMIC_SEQ_CST);
+    if (failed && errno == EINTR) { /* the process was stopped and goes on */
         count(vcpu, STAT_SIGNALS);
         return 0;
     }
@@ -166,29 +151,28 @@ static int serve_exit(struct vcpu *vcpu, int failed)
     return EVENT_UNKNOWN;
 }
 
+/* Sleep until Python lets the vCPU go on, then run the guest to its next event. */
 int vcpu_run(struct vcpu *vcpu)
 {
-    int what = wait_while_held(vcpu);
-    if (what)
-        return event(vcpu, what);
+    int what;
+    uint32_t hold;
+    while ((hold = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST)))
+        syscall(SYS_futex, &vcpu->hold, FUTEX_WAIT_PRIVATE, hold, NULL, NULL, 0);
     vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     enter_state(vcpu, STATE_GUEST);
     if (!vcpu->stats[STAT_FIRST_NS])
         store(&vcpu->stats[STAT_FIRST_NS], vcpu->stats[STAT_STATE_NS]);
-    for (;;) {
+    do {
         int failed = ioctl(vcpu->fd, KVM_RUN, 0);
         count(vcpu, STAT_EXITS);
         what = serve_exit(vcpu, failed);
-        if (what)
-            return event(vcpu, what);
-        if (__atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST)) {
-            enter_state(vcpu, STATE_STOPPED);
-            what = wait_while_held(vcpu);
-            if (what)
-                return event(vcpu, what);
-            enter_state(vcpu, STATE_GUEST);
-        }
+    } while (!what);
+    if (what != EVENT_HYPERCALL) {
+        vcpu_hold(vcpu, HOLD_FAULT);
+        count(vcpu, STAT_FAULTS);
     }
+    enter_state(vcpu, STATE_STOPPED);
+    return what;
 }
 
 /* Run at most one more instruction of a guest that has faulted, whatever `hold` says. Its event: with the
@@ -205,49 +189,10 @@ int vcpu_step(struct vcpu *vcpu)
     return what;
 }
 
-/* Give KVM the results of the last exit without entering the guest, so that its state can be saved or
- * replaced. Only while no thread is in vcpu_run. */
-void vcpu_settle(struct vcpu *vcpu)
+/* Complete a vCPU whose `run` has been set. */
+void vcpu_init(struct vcpu *vcpu)
 {
-    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    ioctl(vcpu->fd, KVM_RUN, 0); /* EINTR, by design */
-    __atomic_store_n(&vcpu->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-}
-
-static void nothing(int number)
-{
-    (void)number;
-}
-
-/* The kick: interrupts KVM_RUN and epoll (no SA_RESTART), does nothing by itself. */
-void vcpu_catch_kicks(void)
-{
-    struct sigaction action = { .sa_handler = nothing };
-    sigaction(SIGUSR1, &action, NULL);
-}
-
-/* Keep the vCPU out of the guest. It is certainly out only after EVENT_STOPPED. */
-void vcpu_hold(struct vcpu *vcpu, uint32_t bits)
-{
-    uint64_t one = 1;
-    __atomic_or_fetch(&vcpu->hold, bits, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&vcpu->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
-    /* Whichever it is in: a wait, the guest, or (futex) an earlier hold. */
-    if (write(vcpu->control_fd, &one, sizeof one) < 0)
-        one = 0;
-    syscall(SYS_futex, &vcpu->hold, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-    if (vcpu->thread_id)
-        syscall(SYS_tgkill, getpid(), vcpu->thread_id, SIGUSR1);
-}
-
-void vcpu_release(struct vcpu *vcpu, uint32_t bits)
-{
-    __atomic_and_fetch(&vcpu->hold, ~bits, __ATOMIC_SEQ_CST);
-    syscall(SYS_futex, &vcpu->hold, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
-}
-
-/* Where the synchronised registers lie in the structure shared with KVM. */
-struct kvm_regs *vcpu_registers(struct kvm_run *run)
-{
-    return &run->s.regs.regs;
+    vcpu->regs = &vcpu->run->s.regs.regs;
+    vcpu->hold = HOLD_NEW;
+    memset(vcpu->doorbells, DOORBELL_NONE, sizeof vcpu->doorbells);
 }

@@ -9,8 +9,7 @@
 
 /* Why `vcpu_run` returned to Python. */
 enum vcpu_event {
-    EVENT_STOPPED = 1,  /* HOLD_STOP was set; the guest is between two instructions */
-    EVENT_HYPERCALL,    /* registers hold a hypercall that C does not serve */
+    EVENT_HYPERCALL = 1, /* registers hold a hypercall that C does not serve */
     EVENT_EXCEPTION,    /* trap stub: `detail` is the vector */
     EVENT_MISSING,      /* KVM_RUN = EFAULT: memory that is not there; the address is not known yet */
     EVENT_ADDRESS,      /* a store to (`detail` 1) or load from (0) `address`, which means nothing */
@@ -20,15 +19,15 @@ enum vcpu_event {
 };
 
 /* Why the vCPU may not enter the guest: bits of `hold`. */
-enum vcpu_hold { HOLD_NEW = 1, HOLD_CALL = 2, HOLD_STOP = 4, HOLD_FAULT = 8 };
+enum vcpu_hold { HOLD_NEW = 1, HOLD_CALL = 2, HOLD_FAULT = 4 };
 
 /* Words of the statistics page; read by the hypervisor at any time, so each is written whole. */
 enum vcpu_stat {
     STAT_EXITS, STAT_CALLS, STAT_WAITS, STAT_DOORBELLS, STAT_SIGNALS, STAT_FAULTS, STAT_WAKES,
-    STAT_FIRST_NS, STAT_THREAD, STAT_TIMEOUTS, STAT_STATE, STAT_STATE_NS
+    STAT_FIRST_NS, STAT_THREAD, STAT_TIMEOUTS, STAT_STATE, STAT_STATE_NS, STAT_RESTS
 };
 
-enum { DOORBELL_NEVER = -1, DOORBELL_WITHDRAWN = -2 };
+enum { DOORBELL_NONE = -1 };
 
 struct vcpu {
     struct kvm_run *run;
@@ -39,23 +38,19 @@ struct vcpu {
     uint32_t hold;          /* also a futex; changed only by vcpu_hold and vcpu_release */
     uint32_t detail;
     int32_t error;
-    int32_t fd, epoll_fd, control_fd, thread_id;
-    int32_t stop_reported;
-    int32_t doorbells[R3_DOORBELLS];  /* the eventfd, or DOORBELL_NEVER, DOORBELL_WITHDRAWN */
+    int32_t fd, epoll_fd;
+    int32_t doorbells[R3_DOORBELLS];  /* the eventfd, or DOORBELL_NONE */
 };
 
-void vcpu_catch_kicks(void);
+void vcpu_init(struct vcpu *vcpu);
 int vcpu_run(struct vcpu *vcpu);
 int vcpu_step(struct vcpu *vcpu);
-void vcpu_settle(struct vcpu *vcpu);
 void vcpu_hold(struct vcpu *vcpu, uint32_t bits);
 void vcpu_release(struct vcpu *vcpu, uint32_t bits);
 void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx);
-struct kvm_regs *vcpu_registers(struct kvm_run *run);
 
 /* host.c */
 long host_call(long number, long a, long b, long c, long d, long e, long f);
-long host_ioctl(int fd, unsigned long request, void *argument);
 long host_fork(unsigned long flags);
 
 #endif

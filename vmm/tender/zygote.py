@@ -74,10 +74,8 @@ class Zygote:
         if message.kind == wire.Kind.SPAWN_TENDER and len(fds) == _TENDER_FDS:
             parsed = plan.parse(message.body)
             return lambda: process.run(self.kvm, parsed, fds)
-        if message.kind == wire.Kind.SPAWN_DEVICE and len(fds) >= _DEVICE_FDS:
+        if message.kind == wire.Kind.SPAWN_DEVICE and len(fds) == _DEVICE_FDS:
             config = json.loads(message.body)
-            if len(fds) > _DEVICE_FDS:
-                config["status_fd"] = fds[2]
             return lambda: _run_device(fds[0], fds[1], config)
         raise wire.WireError(f"record of kind {message.kind} with {len(fds)} descriptors")
 

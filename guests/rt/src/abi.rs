@@ -163,6 +163,22 @@ pub const LOG_LEVEL_DEBUG: u32 = 3;
 pub const STREAM_STDOUT: u32 = 1;
 pub const STREAM_STDERR: u32 = 2;
 
+// complaint: how a peer broke the protocol, as verified by who complains; components have reasons of their own from 100
+/// a ring index that runs ahead of what fits
+pub const COMPLAINT_INDEX: u32 = 1;
+/// a slot of another epoch than the channel's
+pub const COMPLAINT_EPOCH: u32 = 2;
+/// a request whose data buffer is in use, or a reply to nothing
+pub const COMPLAINT_TAG: u32 = 3;
+/// a data buffer the channel does not have
+pub const COMPLAINT_BUFFER: u32 = 4;
+/// a reply to another operation than the one requested
+pub const COMPLAINT_OPERATION: u32 = 5;
+/// more bytes than a data buffer has
+pub const COMPLAINT_LENGTH: u32 = 6;
+/// a reply with a positive status
+pub const COMPLAINT_STATUS: u32 = 7;
+
 // grant_rights
 pub const GRANT_RIGHTS_READ: u32 = 1;
 pub const GRANT_RIGHTS_WRITE: u32 = 2;
@@ -243,7 +259,7 @@ pub const FAULT_REPLACED: u32 = 21;
 // hypercall
 /// () initialisation is over; the service loop begins
 pub const HYPERCALL_READY: u64 = 1;
-/// (timeout_ns) block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out
+/// (timeout_ns, rest_ns) rest (10 ms at most, whatever happens), then block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out
 pub const HYPERCALL_WAIT: u64 = 2;
 /// (level, address, length) append to the structured log
 pub const HYPERCALL_LOG: u64 = 3;
@@ -414,7 +430,7 @@ pub struct RegionEntry {
     pub size: u64,
     /// 0: the device does not see it
     pub iova: u64,
-    /// of a pool: bytes of one buffer
+    /// of a pool: bytes of one buffer; of a vring: its queue size
     pub unit: u64,
     pub reserved: u64,
 }

@@ -37,19 +37,19 @@ pub enum State {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Violation {
     /// An index that runs ahead of what fits in the ring.
-    Index = 1,
+    Index = abi::COMPLAINT_INDEX as isize,
     /// A slot with another epoch than the channel's.
-    Epoch = 2,
+    Epoch = abi::COMPLAINT_EPOCH as isize,
     /// A request whose data buffer is in use, or a reply to nothing.
-    Tag = 3,
+    Tag = abi::COMPLAINT_TAG as isize,
     /// A data buffer the channel does not have.
-    Buffer = 4,
+    Buffer = abi::COMPLAINT_BUFFER as isize,
     /// A reply to another operation than the one requested.
-    Operation = 5,
+    Operation = abi::COMPLAINT_OPERATION as isize,
     /// More bytes than a data buffer has.
-    Length = 6,
+    Length = abi::COMPLAINT_LENGTH as isize,
     /// A reply whose status is positive.
-    Status = 7,
+    Status = abi::COMPLAINT_STATUS as isize,
 }
 
 /// One end of a channel.

@@ -457,7 +457,7 @@ impl Client {
         self.done.push_back(buffer as u8);
     }
 
-    /// Ends requests whose deadline has passed. True if there were any.
+    /// Ends requests whose deadline has passed, unless they have been answered meanwhile. True if any is over.
     fn expire(&mut self) -> bool {
         if self.connection != Connection::Open || self.next_deadline == u64::MAX {
             return false;
@@ -467,7 +467,17 @@ impl Client {
         if now < self.next_deadline || self.channel.state() != State::Open {
             return false;
         }
+        // Late may be we: stopped, or without a CPU. What is in the ring by now was answered.
         let mut any = false;
+        for _ in 0..self.entries.len() {
+            if !self.take_reply() {
+                break;
+            }
+            any = true;
+        }
+        if self.connection != Connection::Open {
+            return any; // an answer broke the protocol
+        }
         self.next_deadline = u64::MAX;
         for buffer in 0..self.entries.len() {
             let entry = &mut self.entries[buffer];

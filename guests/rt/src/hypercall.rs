@@ -32,8 +32,13 @@ pub fn ready() {
 /// Sleeps until a doorbell, an interrupt or the time-out (None: for ever). True if something woke it.
 /// Use `wait::wait`, which tells the peers first.
 pub fn wait(timeout_ns: Option<u64>) -> bool {
+    wait_rested(timeout_ns, 0)
+}
+
+/// The same after a rest of `rest_ns` (10 ms at most) that nothing interrupts.
+pub fn wait_rested(timeout_ns: Option<u64>, rest_ns: u64) -> bool {
     // SAFETY: no addresses.
-    let (result, _) = unsafe { raw(abi::HYPERCALL_WAIT, [timeout_ns.unwrap_or(u64::MAX), 0, 0, 0, 0, 0]) };
+    let (result, _) = unsafe { raw(abi::HYPERCALL_WAIT, [timeout_ns.unwrap_or(u64::MAX), rest_ns, 0, 0, 0, 0]) };
     result == 0
 }
 

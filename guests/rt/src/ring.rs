@@ -145,8 +145,9 @@ pub struct ServerRing {
     memory: Shared,
     requests: Consumer,
     replies: Producer,
-    /// The client's `wake_at` when we last rang: a client that wakes takes what is there, so its next one differs.
-    rung_for: Option<u32>,
+    /// The client's head when we last rang: a client that was rung takes what is there before it sleeps again, so
+    /// that its head has moved. (Its `wake_at` may be the same again: it took one and wants one fewer.)
+    rung_at: Option<u32>,
 }
 
 impl ServerRing {
@@ -156,7 +157,7 @@ impl ServerRing {
             memory,
             requests: Consumer { head: 0, slots, first: abi::CHANNEL_REQUESTS },
             replies: Producer { tail: 0, slots, first: replies_at(slots) },
-            rung_for: None,
+            rung_at: None,
         }
     }
 
@@ -182,20 +183,21 @@ impl ServerRing {
     /// Does the client sleep with replies it has not seen? For the moment before the server has nothing to do.
     #[must_use]
     pub fn client_lags(&mut self) -> bool {
-        self.memory.load_u32(abi::CHANNEL_REPLY_HEAD) != self.replies.tail && self.client_wants_bell(false)
+        self.client_wants_bell(false)
     }
 
     fn client_wants_bell(&mut self, only_at_threshold: bool) -> bool {
         if self.memory.load_u32(abi::CHANNEL_CLIENT_SLEEP) != 1 {
-            self.rung_for = None;
+            self.rung_at = None;
             return false;
         }
         let wake_at = self.memory.load_u32(abi::CHANNEL_CLIENT_WAKE_AT);
+        let head = self.memory.load_u32(abi::CHANNEL_REPLY_HEAD);
         let reached = self.replies.tail.wrapping_sub(wake_at) as i32 >= 0;
-        if (only_at_threshold && !reached) || self.rung_for == Some(wake_at) {
+        if (only_at_threshold && !reached) || head == self.replies.tail || self.rung_at == Some(head) {
             return false;
         }
-        self.rung_for = Some(wake_at);
+        self.rung_at = Some(head);
         true
     }
 

@@ -1,4 +1,7 @@
-"""All of a vCPU's state, out of one VM and into another (fork, migration).
+"""How a tender with private memory will fork: all of a vCPU's state, out of one VM and into another.
+
+Nothing in the system forks yet, so this is not part of the tender; that it works is tested, with the jail
+profile and the kind of memory that a tender already has for it.
 
 The order of loading matters: system registers make the others valid, XCR0 sizes the FPU state, and the
 general registers go last. Leaving any of these out loses state silently.
@@ -6,6 +9,7 @@ general registers go last. Leaving any of these out loses state silently.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +22,7 @@ _MSRS = (
     0x10, 0xC0000081, 0xC0000082, 0xC0000083, 0xC0000084, 0xC0000102, 0xC0000103,
     0x174, 0x175, 0x176, 0x277, 0x1A0,
 )  # fmt: skip
+_MADVISE, _MADV_DONTFORK = 28, 10
 
 
 @dataclass(frozen=True)
@@ -33,23 +38,17 @@ class VcpuState:
     msrs: Any
 
 
-def _msrs() -> Any:
-    """struct kvm_msrs: u32 count, u32 padding, then entries."""
-    entry = ffi.sizeof("struct kvm_msr_entry")
-    table = ffi.new("uint8_t[]", 8 + len(_MSRS) * entry)
-    ffi.cast("uint32_t *", table)[0] = len(_MSRS)
-    entries = ffi.cast("struct kvm_msr_entry *", table + 8)
-    for position, number in enumerate(_MSRS):
-        entries[position].index = number
-    return table
+def xsave_size(kvm: Kvm) -> int:
+    """Bytes of the FPU state; to be asked before the jail is sealed."""
+    return host.ioctl(kvm.fd, lib.KVM_CHECK_EXTENSION, lib.KVM_CAP_XSAVE2) or 4096
 
 
-def save(vm: VirtualMachine) -> VcpuState:
+def save(vm: VirtualMachine, xsave_bytes: int) -> VcpuState:
     """The state of a vCPU that is out of the guest for now."""
-    lib.vcpu_settle(vm.vcpu)
-    msrs = _msrs()
+    vm.settle()
+    msrs = ffi.new("struct kvm_msrs *", {"nmsrs": len(_MSRS), "entries": [{"index": each} for each in _MSRS]})
     # KVM stops at the first register it does not know and says how many it read.
-    ffi.cast("uint32_t *", msrs)[0] = host.ioctl(vm.vcpu_fd, lib.KVM_GET_MSRS, msrs)
+    msrs.nmsrs = host.ioctl(vm.vcpu_fd, lib.KVM_GET_MSRS, msrs)
 
     def get(request: int, structure: Any) -> Any:
         host.ioctl(vm.vcpu_fd, request, structure)
@@ -59,7 +58,7 @@ def save(vm: VirtualMachine) -> VcpuState:
         get(lib.KVM_GET_REGS, ffi.new("struct kvm_regs *")),
         vm.sregs(),
         get(lib.KVM_GET_XCRS, ffi.new("struct kvm_xcrs *")),
-        get(lib.KVM_GET_XSAVE2, ffi.new("uint8_t[]", vm.kvm.xsave_size)),
+        get(lib.KVM_GET_XSAVE2, ffi.new("uint8_t[]", xsave_bytes)),
         get(lib.KVM_GET_VCPU_EVENTS, ffi.new("struct kvm_vcpu_events *")),
         get(lib.KVM_GET_DEBUGREGS, ffi.new("struct kvm_debugregs *")),
         msrs,
@@ -78,18 +77,21 @@ def load(vm: VirtualMachine, state: VcpuState) -> None:
         (lib.KVM_SET_REGS, state.regs),
     ):
         host.ioctl(vm.vcpu_fd, request, structure)
-    ffi.memmove(vm.vcpu.regs, state.regs, ffi.sizeof("struct kvm_regs"))
+    vm.vcpu.regs[0] = state.regs[0]
 
 
-def continue_forked(
-    kvm: Kvm, parent: VirtualMachine, ram: int, stats: Any, state: VcpuState
-) -> VirtualMachine:
+def fork(parent: VirtualMachine) -> int:
+    """os.fork(); the child has nothing in the windows: connections are not inherited."""
+    for _, size, address in parent.windows.values():
+        host.call(_MADVISE, address, size, _MADV_DONTFORK)
+    return os.fork()
+
+
+def continue_forked(kvm: Kvm, ram: memoryview, stats: Any, state: VcpuState) -> VirtualMachine:
     """In a forked child of a tender with private memory: a VM of its own, where the parent's was.
 
     KVM ties a VM to the process that made it; the memory at `ram` is the child's copy-on-write copy already.
-    Its windows are empty: connections are not inherited.
     """
-    sizes = tuple(size for _, size, _ in parent.windows.values())
-    vm = VirtualMachine(kvm, ram, parent.ram_size, stats, window_sizes=(sizes[0], sizes[1]), may_fork=True)
+    vm = VirtualMachine(kvm, host.address_of(ffi.from_buffer(ram)), len(ram), stats)
     load(vm, state)
     return vm

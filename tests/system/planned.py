@@ -1,0 +1,158 @@
+"""A hypervisor process with a plan: it does what `vmm.system_process` does, and lets the plan's deaths happen.
+
+Its report has, besides the usual: `records`, every fault record in the order of the deaths; `struck`, the
+strikes that were carried out; `trails`, per component the names' numbers of the last points its instances have
+passed; `trace`, the functions of the hypervisor that deaths have gone through.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from hypervisor import hypercalls, process
+from hypervisor.abi import generated as abi
+from hypervisor.component import LiveComponent
+from hypervisor.evidence import Evidence
+from hypervisor.instances import Instance, Step
+from hypervisor.process import Hypervisor
+from hypervisor.recovery import Recovery
+from hypervisor.supervision import Supervision
+from tests.system.plan import ENVIRONMENT, PLANTED, TRAIL, TRAIL_COUNT, TRAIL_SLOTS, Plan, number_of
+from vmm import system_process
+from vmm.zygote import Zygote
+
+PLAN = Plan.read(os.environ[ENVIRONMENT])
+TRAILS_MAX = 64  # of one component; the last ones are kept
+counts: dict[tuple[str, str], int] = {}
+struck: list[str] = []
+trace: list[str] = []
+trails: dict[str, list[list[int]]] = {}
+
+
+class PlannedComponent(LiveComponent):
+    """Plants the points its instances are to die at, and keeps their trails."""
+
+    def adopt(self, instance: Instance, start: int) -> list[Step]:
+        """See `LiveComponent.adopt`."""
+        steps = super().adopt(instance, start)
+        for point in PLAN.points:
+            if point.component == self.name and self.epoch <= len(point.passages):
+                words = struct.pack("<II", number_of(point.name), point.passages[self.epoch - 1])
+                instance.telemetry.map[PLANTED : PLANTED + len(words)] = words
+        return steps
+
+    def retire(self, instance: Instance) -> None:
+        """See `LiveComponent.retire`."""
+        super().retire(instance)
+        self.keep_trail(instance)
+
+    def keep_trail(self, instance: Instance) -> None:
+        """Keep the numbers of the points that `instance` has passed."""
+        (count,) = struct.unpack_from("<I", instance.telemetry.map, TRAIL_COUNT)
+        numbers = struct.unpack_from(f"<{TRAIL_SLOTS}H", instance.telemetry.map, TRAIL)
+        first = max(0, count - TRAIL_SLOTS)
+        kept = trails.setdefault(self.name, [])
+        kept.append([numbers[each % TRAIL_SLOTS] for each in range(first, count)])
+        del kept[:-TRAILS_MAX]
+
+
+def reached(system: Hypervisor, step: str, of: str) -> None:
+    """A step in the handling of a death has been reached: strike if the plan says so."""
+    counts[step, of] = number = counts.get((step, of), 0) + 1
+    for strike in PLAN.strikes:
+        if (strike.step, strike.of, strike.number) != (step, of, number):
+            continue
+        victim = system.components[strike.victim]
+        instance = victim.running
+        if instance is None:
+            struck.append(f"{step} {of}: {strike.victim} was dead already")
+        elif strike.how == "SIGKILL":
+            instance.kill()  # nobody is told: its pidfd or its socket has to tell
+            struck.append(f"{step} {of}: {strike.victim}")
+        else:
+            system.kill(victim, f"at {step} of {of}")
+            struck.append(f"{step} {of}: {strike.victim}")
+
+
+class PlannedRecovery(Recovery):
+    """Tells of the steps a death goes through."""
+
+    def begin(self) -> None:
+        """See `Recovery.begin`."""
+        super().begin()
+        reached(self.system, "died", self.component.name)
+
+    def _verdict_in(self, value: int) -> None:
+        reached(self.system, "verdict", self.component.name)
+        super()._verdict_in(value)
+
+    def _restart(self) -> None:
+        super()._restart()
+        reached(self.system, "adopted", self.component.name)
+
+    def ready(self) -> None:
+        """See `Recovery.ready`."""
+        super().ready()
+        reached(self.system, "ready", self.component.name)
+
+
+def planned_dispatch(call: hypercalls.Call) -> None:
+    """See `hypercalls.dispatch`."""
+    found = call.end(call.args[0]) if call.number == abi.HYPERCALL_RECONNECT else None
+    if found:
+        end, _ = found
+        reached(call.system, "reconnect", end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client)
+        if call.component.running is not call.instance:
+            return  # a hypercall of a dead instance is not looked at
+    _dispatch(call)
+
+
+_dispatch = hypercalls.dispatch
+
+
+class PlannedRun(system_process.Run):
+    """A run whose report tells what has happened."""
+
+    def report(self) -> dict[str, Any]:
+        """See `Run.report`."""
+        for live in self.hypervisor.components.values():
+            if live.running and isinstance(live, PlannedComponent):
+                live.keep_trail(live.running)
+        return super().report() | {
+            "records": [record.as_json() for record in self.hypervisor.evidence.records],
+            "struck": struck,
+            "trails": trails,
+            "trace": trace,
+        }
+
+
+def traced(owner: type, name: str) -> None:
+    """Note in `trace` each time `owner.name` is called: FILE NAME."""
+    function: Callable[..., Any] = getattr(owner, name)
+    file = function.__code__.co_filename.removeprefix(f"{system_process.__file__.rsplit('/', 2)[0]}/")
+
+    @functools.wraps(function)
+    def noting(*args: Any, **more: Any) -> Any:
+        trace.append(f"{file} {name}")
+        return function(*args, **more)
+
+    setattr(owner, name, noting)
+
+
+def main(zygote: Zygote) -> int:
+    """`vmm.system_process.main`, with the plan."""
+    if PLAN.trace:
+        for owner, name in (
+            (Hypervisor, "_on_fault"), (Hypervisor, "fail"), (Recovery, "begin"), (Evidence, "keep"),
+            (Supervision, "fault"), (Recovery, "_verdict_in"), (Recovery, "_restart"), (Recovery, "ready"),
+        ):  # fmt: skip
+            traced(owner, name)
+    setattr(process, "LiveComponent", PlannedComponent)  # noqa: B010 (a type checker would refuse it)
+    setattr(process, "Recovery", PlannedRecovery)  # noqa: B010
+    setattr(hypercalls, "dispatch", planned_dispatch)  # noqa: B010
+    setattr(system_process, "Run", PlannedRun)  # noqa: B010
+    return system_process.main(zygote)
