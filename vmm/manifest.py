@@ -17,6 +17,7 @@ PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
 INTERFACE_NAME_MAX = abi.NAME_MAX - 1  # with a NUL in its field of the info page
 COMPONENT_NAME_MAX = 31  # the same
 MEMORY_MIN = 4 << 20  # room for image, heap and stack
+RESTARTS_MAX = 256  # as many deaths as the reincarnation server remembers
 OBJECT_MAX = 64 << 20  # one pool or state region
 ROOT_MAX = 255
 MS_MAX = 3_600_000
@@ -111,7 +112,7 @@ def _restart(table: Table) -> policy.RestartPolicy:
         raise table.error("policy", '"backoff" without delays', "add backoff_ms = [0, 10, 100]")
     give_up = table.table("give_up")
     default = None if "give_up" in table else 0
-    restarts = give_up.number("restarts", 1, 1_000_000, default)
+    restarts = give_up.number("restarts", 1, RESTARTS_MAX, default)
     within_s = give_up.number("within_s", 1, 1_000_000, default)
     give_up.end()
     spares = table.number("spares", 0, 4, default=1)

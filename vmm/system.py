@@ -25,6 +25,7 @@ silently less. Raises the errors of `vmm.document`.
 from __future__ import annotations
 
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -222,20 +223,14 @@ def _supervisor_channel(system: _System, table: Table) -> list[Channel]:
 
 def _check_cycles(system: _System) -> None:
     """A component that waits for itself, through whomever, would never get an answer."""
-    done: set[str] = set()
-
-    def visit(name: str, trail: list[str]) -> None:
-        if name in trail:
-            loop = " -> ".join([*trail[trail.index(name) :], name])
-            raise system.document.error(("routes",), f"needs form a cycle: {loop}", "remove one route")
-        if name not in done:
-            for client, server in system.routes.items():
-                if client.component == name:
-                    visit(server.component, [*trail, name])
-            done.add(name)
-
-    for name in system.manifests:
-        visit(name, [])
+    needs: TopologicalSorter[str] = TopologicalSorter()
+    for client, server in system.routes.items():
+        needs.add(client.component, server.component)
+    try:
+        needs.prepare()
+    except CycleError as error:
+        loop = " -> ".join(reversed(error.args[1]))
+        raise system.document.error(("routes",), f"needs form a cycle: {loop}", "remove one route") from None
 
 
 def _check_servers(system: _System, channels: list[Channel]) -> None:

@@ -1,4 +1,4 @@
-"""Python of a protocol: numbers, and a NamedTuple with pack and unpack per structure. It imports nothing."""
+"""Python of a protocol: numbers, and a `hypervisor.abi.layout.Layout` per structure."""
 
 from __future__ import annotations
 
@@ -23,10 +23,9 @@ def _module(protocol: Protocol) -> Iterator[str]:
     yield ""
     yield "from __future__ import annotations"
     yield ""
-    yield "import struct"
-    yield "from typing import Final, NamedTuple"
+    yield "from typing import Final"
     yield ""
-    yield "_Bytes = bytes  # a field may be called bytes"
+    yield "from hypervisor.abi.layout import Layout"
     yield ""
     yield f'NAME: Final = "{protocol.name}"'
     yield f"NUMBER: Final = {protocol.number}"
@@ -58,13 +57,9 @@ def _module(protocol: Protocol) -> Iterator[str]:
 
 
 def _structure(name: str, doc: str, fields: Sequence[Field], size: int) -> Iterator[str]:
-    layout = f"_{name.upper()}"
     yield ""
     yield ""
-    yield f'{layout} = struct.Struct("{_format(fields, size)}")'
-    yield ""
-    yield ""
-    yield f"class {name}(NamedTuple):"
+    yield f'class {name}(Layout, codes="{_codes(fields, size)}"):'
     if len(doc) < 90:
         yield f'    """{doc}"""'
     else:
@@ -72,23 +67,17 @@ def _structure(name: str, doc: str, fields: Sequence[Field], size: int) -> Itera
         yield '    """'
     yield ""
     for field in fields:
-        yield f"    {field.name}: int"
-    yield ""
-    yield "    def pack(self) -> _Bytes:"
-    yield f'        """{size} bytes."""'
-    yield f"        return {layout}.pack(*self)"
-    yield ""
-    yield "    @classmethod"
-    yield f"    def unpack(cls, data: _Bytes) -> {name}:"
-    yield f'        """From exactly {size} bytes."""'
-    yield f"        return cls._make({layout}.unpack(data))"
+        yield f"    {field.name}: int = 0"
 
 
-def _format(fields: Sequence[Field], size: int) -> str:
-    """A struct format with every gap spelled out."""
+def _codes(fields: Sequence[Field], size: int) -> str:
+    """The codes of a layout of `size` bytes, with every gap spelled out."""
     parts, end = [], 0
     for field in fields:
-        parts += ["x" * (field.offset - end), _FORMATS[field.type]]
+        if field.offset > end:
+            parts.append(f"{field.offset - end}x")
+        parts.append(_FORMATS[field.type])
         end = field.offset + field.size
-    rest = size - end
-    return "<" + "".join(parts) + (f"{rest}x" if rest else "")
+    if size > end:
+        parts.append(f"{size - end}x")
+    return " ".join(parts)

@@ -14,7 +14,7 @@ class Layout:
     """A record whose fields have the struct codes `codes` of its class, in order, and defaults.
 
     A field is an int, a tuple of ints ("5Q"), or bytes ("16s"): padded with NUL when packed, which is
-    stripped when unpacked.
+    stripped when unpacked. "4x" is a gap.
     """
 
     CODES: ClassVar[dict[str, str]]
@@ -23,10 +23,12 @@ class Layout:
     _struct: ClassVar[struct.Struct]
 
     def __init_subclass__(cls, codes: str) -> None:
-        cls.CODES = dict(zip(cls.__annotations__, codes.split(), strict=True))
-        cls.OFFSETS, cls.SIZE = {}, 0
-        for name, code in cls.CODES.items():
-            cls.OFFSETS[name] = cls.SIZE
+        names = iter(cls.__annotations__)
+        cls.CODES, cls.OFFSETS, cls.SIZE = {}, {}, 0
+        for code in codes.split():
+            if not code.endswith("x"):  # a gap
+                name = next(names)
+                cls.CODES[name], cls.OFFSETS[name] = code, cls.SIZE
             cls.SIZE += struct.calcsize(f"<{code}")
         cls._struct = struct.Struct(f"<{codes}")
 

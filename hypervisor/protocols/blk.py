@@ -5,10 +5,9 @@ Generated from components/protocols/blk.toml by `python -m components.protocols.
 
 from __future__ import annotations
 
-import struct
-from typing import Final, NamedTuple
+from typing import Final
 
-_Bytes = bytes  # a field may be called bytes
+from hypervisor.abi.layout import Layout
 
 NAME: Final = "blk"
 NUMBER: Final = 1
@@ -30,193 +29,73 @@ FEATURE_FLUSH: Final = 2
 FEATURE_DISCARD: Final = 4
 
 
-_INFORETURNS = struct.Struct("<QIII20x")
-
-
-class InfoReturns(NamedTuple):
+class InfoReturns(Layout, codes="Q I I I 20x"):
     """Returned values of `info`."""
 
-    sectors: int
-    block_bytes: int
-    features: int
-    max_bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _INFORETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> InfoReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_INFORETURNS.unpack(data))
+    sectors: int = 0
+    block_bytes: int = 0
+    features: int = 0
+    max_bytes: int = 0
 
 
-_READARGS = struct.Struct("<QQI20x")
-
-
-class ReadArgs(NamedTuple):
+class ReadArgs(Layout, codes="Q Q I 20x"):
     """Arguments of `read`."""
 
-    sector: int
-    pool_offset: int
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_READARGS.unpack(data))
+    sector: int = 0
+    pool_offset: int = 0
+    bytes: int = 0
 
 
-_READRETURNS = struct.Struct("<I36x")
-
-
-class ReadReturns(NamedTuple):
+class ReadReturns(Layout, codes="I 36x"):
     """Returned values of `read`."""
 
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_READRETURNS.unpack(data))
+    bytes: int = 0
 
 
-_WRITEARGS = struct.Struct("<QQI20x")
-
-
-class WriteArgs(NamedTuple):
+class WriteArgs(Layout, codes="Q Q I 20x"):
     """Arguments of `write`."""
 
-    sector: int
-    pool_offset: int
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _WRITEARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> WriteArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_WRITEARGS.unpack(data))
+    sector: int = 0
+    pool_offset: int = 0
+    bytes: int = 0
 
 
-_WRITERETURNS = struct.Struct("<I36x")
-
-
-class WriteReturns(NamedTuple):
+class WriteReturns(Layout, codes="I 36x"):
     """Returned values of `write`."""
 
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _WRITERETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> WriteReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_WRITERETURNS.unpack(data))
+    bytes: int = 0
 
 
-_DISCARDARGS = struct.Struct("<QQ24x")
-
-
-class DiscardArgs(NamedTuple):
+class DiscardArgs(Layout, codes="Q Q 24x"):
     """Arguments of `discard`."""
 
-    sector: int
-    sectors: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _DISCARDARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> DiscardArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_DISCARDARGS.unpack(data))
+    sector: int = 0
+    sectors: int = 0
 
 
-_READGRANTARGS = struct.Struct("<QQI20x")
-
-
-class ReadGrantArgs(NamedTuple):
+class ReadGrantArgs(Layout, codes="Q Q I 20x"):
     """Arguments of `read_grant`."""
 
-    sector: int
-    grant: int
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READGRANTARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadGrantArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_READGRANTARGS.unpack(data))
+    sector: int = 0
+    grant: int = 0
+    bytes: int = 0
 
 
-_READGRANTRETURNS = struct.Struct("<I36x")
-
-
-class ReadGrantReturns(NamedTuple):
+class ReadGrantReturns(Layout, codes="I 36x"):
     """Returned values of `read_grant`."""
 
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READGRANTRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadGrantReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_READGRANTRETURNS.unpack(data))
+    bytes: int = 0
 
 
-_WRITEGRANTARGS = struct.Struct("<QQI20x")
-
-
-class WriteGrantArgs(NamedTuple):
+class WriteGrantArgs(Layout, codes="Q Q I 20x"):
     """Arguments of `write_grant`."""
 
-    sector: int
-    grant: int
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _WRITEGRANTARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> WriteGrantArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_WRITEGRANTARGS.unpack(data))
+    sector: int = 0
+    grant: int = 0
+    bytes: int = 0
 
 
-_WRITEGRANTRETURNS = struct.Struct("<I36x")
-
-
-class WriteGrantReturns(NamedTuple):
+class WriteGrantReturns(Layout, codes="I 36x"):
     """Returned values of `write_grant`."""
 
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _WRITEGRANTRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> WriteGrantReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_WRITEGRANTRETURNS.unpack(data))
+    bytes: int = 0

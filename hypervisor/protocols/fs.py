@@ -5,10 +5,9 @@ Generated from components/protocols/fs.toml by `python -m components.protocols.g
 
 from __future__ import annotations
 
-import struct
-from typing import Final, NamedTuple
+from typing import Final
 
-_Bytes = bytes  # a field may be called bytes
+from hypervisor.abi.layout import Layout
 
 NAME: Final = "fs"
 NUMBER: Final = 2
@@ -42,245 +41,101 @@ KIND_SYMBOLIC_LINK: Final = 10
 KIND_SOCKET: Final = 12
 
 
-_OPENARGS = struct.Struct("<II32x")
-
-
-class OpenArgs(NamedTuple):
+class OpenArgs(Layout, codes="I I 32x"):
     """Arguments of `open`."""
 
-    handle: int
-    flags: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _OPENARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> OpenArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_OPENARGS.unpack(data))
+    handle: int = 0
+    flags: int = 0
 
 
-_OPENRETURNS = struct.Struct("<QQII16x")
-
-
-class OpenReturns(NamedTuple):
+class OpenReturns(Layout, codes="Q Q I I 16x"):
     """Returned values of `open`."""
 
-    size: int
-    inode: int
-    mode: int
-    kind: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _OPENRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> OpenReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_OPENRETURNS.unpack(data))
+    size: int = 0
+    inode: int = 0
+    mode: int = 0
+    kind: int = 0
 
 
-_CLOSEARGS = struct.Struct("<I36x")
-
-
-class CloseArgs(NamedTuple):
+class CloseArgs(Layout, codes="I 36x"):
     """Arguments of `close`."""
 
-    handle: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _CLOSEARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> CloseArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_CLOSEARGS.unpack(data))
+    handle: int = 0
 
 
-_READARGS = struct.Struct("<QII24x")
-
-
-class ReadArgs(NamedTuple):
+class ReadArgs(Layout, codes="Q I I 24x"):
     """Arguments of `read`."""
 
-    offset: int
-    handle: int
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_READARGS.unpack(data))
+    offset: int = 0
+    handle: int = 0
+    bytes: int = 0
 
 
-_READRETURNS = struct.Struct("<I36x")
-
-
-class ReadReturns(NamedTuple):
+class ReadReturns(Layout, codes="I 36x"):
     """Returned values of `read`."""
 
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_READRETURNS.unpack(data))
+    bytes: int = 0
 
 
-_STATARGS = struct.Struct("<I36x")
-
-
-class StatArgs(NamedTuple):
+class StatArgs(Layout, codes="I 36x"):
     """Arguments of `stat`."""
 
-    flags: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _STATARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> StatArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_STATARGS.unpack(data))
+    flags: int = 0
 
 
-_READDIRARGS = struct.Struct("<QI28x")
-
-
-class ReaddirArgs(NamedTuple):
+class ReaddirArgs(Layout, codes="Q I 28x"):
     """Arguments of `readdir`."""
 
-    cookie: int
-    handle: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READDIRARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReaddirArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_READDIRARGS.unpack(data))
+    cookie: int = 0
+    handle: int = 0
 
 
-_READDIRRETURNS = struct.Struct("<II32x")
-
-
-class ReaddirReturns(NamedTuple):
+class ReaddirReturns(Layout, codes="I I 32x"):
     """Returned values of `readdir`."""
 
-    bytes: int
-    end: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READDIRRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReaddirReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_READDIRRETURNS.unpack(data))
+    bytes: int = 0
+    end: int = 0
 
 
-_READLINKRETURNS = struct.Struct("<I36x")
-
-
-class ReadlinkReturns(NamedTuple):
+class ReadlinkReturns(Layout, codes="I 36x"):
     """Returned values of `readlink`."""
 
-    bytes: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _READLINKRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ReadlinkReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_READLINKRETURNS.unpack(data))
+    bytes: int = 0
 
 
-_STATFSRETURNS = struct.Struct("<QQII16x")
-
-
-class StatfsReturns(NamedTuple):
+class StatfsReturns(Layout, codes="Q Q I I 16x"):
     """Returned values of `statfs`."""
 
-    blocks: int
-    inodes: int
-    block_bytes: int
-    name_max: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _STATFSRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> StatfsReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_STATFSRETURNS.unpack(data))
+    blocks: int = 0
+    inodes: int = 0
+    block_bytes: int = 0
+    name_max: int = 0
 
 
-_STATRECORD = struct.Struct("<IIIIQQqIIQIIQQ")
-
-
-class StatRecord(NamedTuple):
+class StatRecord(Layout, codes="I I I I Q Q q I I Q I I Q Q"):
     """Metadata of one file."""
 
-    mode: int
-    links: int
-    user: int
-    group: int
-    size: int
-    inode: int
-    modified_s: int
-    modified_ns: int
-    block_bytes: int
-    blocks: int
-    device: int
-    kind: int
-    file_system: int
-    reserved: int
-
-    def pack(self) -> _Bytes:
-        """80 bytes."""
-        return _STATRECORD.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> StatRecord:
-        """From exactly 80 bytes."""
-        return cls._make(_STATRECORD.unpack(data))
+    mode: int = 0
+    links: int = 0
+    user: int = 0
+    group: int = 0
+    size: int = 0
+    inode: int = 0
+    modified_s: int = 0
+    modified_ns: int = 0
+    block_bytes: int = 0
+    blocks: int = 0
+    device: int = 0
+    kind: int = 0
+    file_system: int = 0
+    reserved: int = 0
 
 
-_ENTRYRECORD = struct.Struct("<QQBBH")
-
-
-class EntryRecord(NamedTuple):
+class EntryRecord(Layout, codes="Q Q B B H"):
     """One directory entry; the name follows, without a NUL, and the whole is padded to 8 bytes."""
 
-    next_cookie: int
-    inode: int
-    kind: int
-    reserved: int
-    name_length: int
-
-    def pack(self) -> _Bytes:
-        """20 bytes."""
-        return _ENTRYRECORD.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> EntryRecord:
-        """From exactly 20 bytes."""
-        return cls._make(_ENTRYRECORD.unpack(data))
+    next_cookie: int = 0
+    inode: int = 0
+    kind: int = 0
+    reserved: int = 0
+    name_length: int = 0

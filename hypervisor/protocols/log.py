@@ -5,10 +5,9 @@ Generated from components/protocols/log.toml by `python -m components.protocols.
 
 from __future__ import annotations
 
-import struct
-from typing import Final, NamedTuple
+from typing import Final
 
-_Bytes = bytes  # a field may be called bytes
+from hypervisor.abi.layout import Layout
 
 NAME: Final = "log"
 NUMBER: Final = 3
@@ -26,56 +25,20 @@ STREAM_STDOUT: Final = 1
 STREAM_STDERR: Final = 2
 
 
-_WRITEARGS = struct.Struct("<QI28x")
-
-
-class WriteArgs(NamedTuple):
+class WriteArgs(Layout, codes="Q I 28x"):
     """Arguments of `write`."""
 
-    position: int
-    stream: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _WRITEARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> WriteArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_WRITEARGS.unpack(data))
+    position: int = 0
+    stream: int = 0
 
 
-_WRITERETURNS = struct.Struct("<Q32x")
-
-
-class WriteReturns(NamedTuple):
+class WriteReturns(Layout, codes="Q 32x"):
     """Returned values of `write`."""
 
-    position: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _WRITERETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> WriteReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_WRITERETURNS.unpack(data))
+    position: int = 0
 
 
-_RECORDARGS = struct.Struct("<I36x")
-
-
-class RecordArgs(NamedTuple):
+class RecordArgs(Layout, codes="I 36x"):
     """Arguments of `record`."""
 
-    level: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _RECORDARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> RecordArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_RECORDARGS.unpack(data))
+    level: int = 0

@@ -5,10 +5,9 @@ Generated from components/protocols/supervise.toml by `python -m components.prot
 
 from __future__ import annotations
 
-import struct
-from typing import Final, NamedTuple
+from typing import Final
 
-_Bytes = bytes  # a field may be called bytes
+from hypervisor.abi.layout import Layout
 
 NAME: Final = "supervise"
 NUMBER: Final = 4
@@ -33,84 +32,36 @@ ACTION_RESTART_AFTER_DELAY: Final = 1
 ACTION_GIVE_UP: Final = 2
 
 
-_CONFIGUREARGS = struct.Struct("<IIIII20x")
-
-
-class ConfigureArgs(NamedTuple):
+class ConfigureArgs(Layout, codes="I I I I I 20x"):
     """Arguments of `configure`."""
 
-    component: int
-    policy: int
-    restarts: int
-    within_ms: int
-    steps: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _CONFIGUREARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> ConfigureArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_CONFIGUREARGS.unpack(data))
+    component: int = 0
+    policy: int = 0
+    restarts: int = 0
+    within_ms: int = 0
+    steps: int = 0
 
 
-_FAULTARGS = struct.Struct("<IIIIQ16x")
-
-
-class FaultArgs(NamedTuple):
+class FaultArgs(Layout, codes="I I I I Q 16x"):
     """Arguments of `fault`."""
 
-    component: int
-    kind: int
-    epoch: int
-    reserved: int
-    now_ns: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _FAULTARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> FaultArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_FAULTARGS.unpack(data))
+    component: int = 0
+    kind: int = 0
+    epoch: int = 0
+    reserved: int = 0
+    now_ns: int = 0
 
 
-_FAULTRETURNS = struct.Struct("<II32x")
-
-
-class FaultReturns(NamedTuple):
+class FaultReturns(Layout, codes="I I 32x"):
     """Returned values of `fault`."""
 
-    action: int
-    delay_ms: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _FAULTRETURNS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> FaultReturns:
-        """From exactly 40 bytes."""
-        return cls._make(_FAULTRETURNS.unpack(data))
+    action: int = 0
+    delay_ms: int = 0
 
 
-_RECOVEREDARGS = struct.Struct("<IIQ24x")
-
-
-class RecoveredArgs(NamedTuple):
+class RecoveredArgs(Layout, codes="I I Q 24x"):
     """Arguments of `recovered`."""
 
-    component: int
-    epoch: int
-    took_us: int
-
-    def pack(self) -> _Bytes:
-        """40 bytes."""
-        return _RECOVEREDARGS.pack(*self)
-
-    @classmethod
-    def unpack(cls, data: _Bytes) -> RecoveredArgs:
-        """From exactly 40 bytes."""
-        return cls._make(_RECOVEREDARGS.unpack(data))
+    component: int = 0
+    epoch: int = 0
+    took_us: int = 0

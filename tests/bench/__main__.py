@@ -1,4 +1,5 @@
 """`python -m tests.bench [--quick] [--only GROUP,...] [-o FILE]`: measures, writes the file, prints a table.
+`python -m tests.bench --markdown` prints the table of the last run as it goes into a README.
 
 Exit status 1 if something that should work could not be measured; a target that is missed is no failure.
 """
@@ -27,7 +28,11 @@ def main() -> int:
     )
     parser.add_argument("--only", metavar="GROUP,...", help=f"only these groups: {', '.join(report.GROUPS)}")
     parser.add_argument("-o", "--output", type=Path, default=ROOT / "build/bench.json", metavar="FILE")
+    parser.add_argument("--markdown", action="store_true", help="measure nothing, print FILE as a table")
     options = parser.parse_args()
+    if options.markdown:
+        print(report.markdown(json.loads(options.output.read_text(encoding="utf-8"))))
+        return 0
     groups = tuple(options.only.split(",")) if options.only else report.GROUPS
     if unknown := set(groups) - set(report.GROUPS):
         parser.error(f"no group {', '.join(sorted(unknown))}; there are: {', '.join(report.GROUPS)}")

@@ -137,6 +137,26 @@ def show(result: dict[str, Any], path: Path) -> None:
     table.show()
 
 
+def markdown(result: dict[str, Any]) -> str:
+    """The table for a README."""
+    machine = result["machine"]
+    lines = [
+        f"{machine['cpu']}, {machine['cpus']} CPUs, Linux {machine['kernel']}, {machine['kvm']}:",
+        "",
+        "| figure | median | p99 | to reach | beside it in the same run |",
+        "|---|---|---|---|---|",
+    ]
+    for key in filter(is_shown, (*KEYS, *STRICT_KEYS)):
+        each = result[key]
+        beside = each.get("reason") or _beside(key.removesuffix(SUFFIX), each)
+        target = each["target"] or "-"
+        if each["reached"] is not None:
+            target += ", reached" if each["reached"] else ", missed"
+        median, p99 = _number(each["median"]) or "-", _number(each["p99"]) or "-"
+        lines.append(f"| `{key}` | {median} {each['unit']} | {p99} | {target} | {beside} |")
+    return "\n".join(lines)
+
+
 def _number(value: float | None) -> str | None:
     return None if value is None else f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:g}"
 

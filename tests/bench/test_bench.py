@@ -71,6 +71,8 @@ def test_every_key_is_there(tmp_path: Path) -> None:
         if key in report.TARGETS:
             assert each["target"] == str(report.TARGETS[key]), key
     assert found["kill10_speed_ratio"]["digest_equal"] is True
+    shown = [key for key in (*report.KEYS, *report.STRICT_KEYS) if report.is_shown(key)]
+    assert [row.split("`")[1] for row in report.markdown(found).splitlines()[4:]] == shown
     # Piped, the table is plain: a line for each figure.
     lines = [line.split()[0] for line in done.stdout.splitlines()[2:]]
-    assert lines == [key for key in (*report.KEYS, *report.STRICT_KEYS) if report.is_shown(key)]
+    assert lines == shown

@@ -250,6 +250,8 @@ def test_one_that_does_not_take_its_answer_makes_room(
 
 def test_clients_that_come_and_go_leave_nothing(controlled: Controlled) -> None:
     world = controlled.world
+    spares = [spare for name in ("rs", "driver", "files") for spare in world.spares(name)]
+    world.until(lambda: all(spare.instance.pid for spare in spares))
     world.turns(3)
     before = len(os.listdir("/proc/self/fd"))
     for number in range(200):
@@ -260,7 +262,8 @@ def test_clients_that_come_and_go_leave_nothing(controlled: Controlled) -> None:
             world.turn()
         client.sock.close()
         world.turns(4)
-    assert len(os.listdir("/proc/self/fd")) == before and not controlled.control._clients
+    world.until(lambda: not controlled.control._clients)
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_no_descriptor_for_a_new_client(controlled: Controlled, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,9 +103,11 @@ def test_kill_refused_while_dead(world: World) -> None:
 def test_reconnect_in_any_other_state_is_refused(world: World) -> None:
     assert world.status("files", abi.HYPERCALL_RECONNECT, 0) == abi.ERROR_AGAIN
     assert world.supervisor
-    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 20)
+    world.supervisor.undecided[1] = None
     world.kill("driver")
     assert world.status("files", abi.HYPERCALL_RECONNECT, 0) == abi.ERROR_AGAIN
+    world.until(lambda: world.supervisor and world.supervisor.faults)
+    world.supervisor.decide(1)
     world.revive("driver")
 
 
@@ -201,13 +203,14 @@ def test_tender_that_only_closes_its_socket_is_killed(world: World) -> None:
 
 def test_both_ends_of_a_channel_die_at_the_same_time(world: World) -> None:
     assert world.supervisor
-    world.supervisor.verdicts[2] = (supervise.ACTION_RESTART_AFTER_DELAY, 20)  # files: later
+    world.supervisor.undecided[2] = None  # files: later
     first = os.fstat(world.system.connections[1].rings.fd).st_ino
     world.kill("driver")
     world.kill("files")
     world.revive("driver")
     # The driver is back first: to it, its client is dead, so that no deadline runs.
     assert world.state("driver", 1) == ("dead", 2)
+    world.supervisor.decide(2)
     # The client brings another pool with it, and the device a driver that begins anew.
     world.until(lambda: world.live("driver").deaths == 2)
     assert world.record().kind == abi.FAULT_REPLACED
@@ -222,11 +225,12 @@ def test_both_ends_of_a_channel_die_at_the_same_time(world: World) -> None:
 
 def test_client_first_when_both_ends_die(world: World) -> None:
     assert world.supervisor
-    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 400)  # driver: later
+    world.supervisor.undecided[1] = None  # driver: later
     world.kill("driver")
     world.kill("files")
     world.revive("files")
     assert world.state("files", 1) == ("dead", 2)
+    world.supervisor.decide(1)
     world.revive("driver")
     assert world.state("driver", 1) == ("open", 3)
     assert world.state("files", 1) == ("reopen", 3)
@@ -455,12 +459,13 @@ def test_device_lost_while_its_driver_runs(world: World) -> None:
 
 def test_device_lost_while_it_is_drained(world: World) -> None:
     assert world.supervisor
-    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 20)
+    world.supervisor.undecided[1] = None
     old = world.backend
     old.slow = True
     world.kill("driver")
     world.turns(5)
     old.die()
+    world.supervisor.decide(1)
     world.revive("driver")
     assert old.closed and world.backend is not old and world.backend.calls == ["start"]
     assert world.live("driver").deaths == 1 and len(world.launcher.backends) == 2
@@ -495,11 +500,13 @@ def test_the_successor_dies_before_the_drain_is_over(world: World) -> None:
 
 def test_device_lost_after_its_drain_before_the_successor(world: World) -> None:
     assert world.supervisor
-    world.supervisor.verdicts[1] = (supervise.ACTION_RESTART_AFTER_DELAY, 30)
+    world.supervisor.undecided[1] = None
     old = world.backend
     world.kill("driver")
     world.turns(10)
     old.die()
+    world.turns(3)
+    world.supervisor.decide(1)
     world.revive("driver")
     assert world.backend is not old and world.backend.calls == ["start"]
     assert world.live("driver").deaths == 1
@@ -554,7 +561,8 @@ def test_a_complaint_closes_only_the_own_connection(world: World) -> None:
     for name, index in (("app", 0), ("files", 1)):
         assert world.call(name, abi.HYPERCALL_RECONNECT, index).args[1] == 2
     assert not world.system.evidence.records
-    assert any("complaint about files: reason 3" in record.text for record in world.system.log.since(0))
+    texts = [record.text for record in world.system.log.since(0)]
+    assert f"complaint about files: {abi.COMPLAINT_NAMES[3]}" in texts
 
 
 def test_complaints_in_a_row_take_longer_and_longer(world: World) -> None:
@@ -576,13 +584,17 @@ def test_complaints_in_a_row_take_longer_and_longer(world: World) -> None:
 
 
 def test_a_complaint_and_a_death_do_not_reopen_twice(world: World) -> None:
-    world.system.connections[2].complaints = 2  # 10 ms
-    world.system.connections[2].complained_ns = 1 << 62
+    connection = world.system.connections[2]
+    connection.complaints = 5  # it would take ten seconds
+    connection.complained_ns = 1 << 62
     world.call("app", abi.HYPERCALL_COMPLAIN, 0, 1)
+    assert world.state("app", 2) == world.state("files", 2) == ("dead", 1)
     world.kill("files")
+    world.system._reopen(connection, 1)  # its time has come while one end is dead
+    assert connection.epoch == 1
     world.revive("files")
     world.call("app", abi.HYPERCALL_RECONNECT, 0)
-    world.turn(0.02)
+    world.system._reopen(connection, 1)  # or when it has been reopened
     assert world.state("app", 2) == world.state("files", 2) == ("open", 2)
 
 

@@ -19,13 +19,14 @@ from typing import Any
 from images.guests import build
 from tests.system.plan import ENVIRONMENT, ROOT, Plan
 from vmm.cli import launch
-from vmm.cli.command import CommandError
 from vmm.cli.control import Control
 from vmm.cli.launch import Launch, Request
 
 IMAGES = ROOT / "build/guests-kill-points"
 PATIENCE_S = 40.0  # machines that test are often busy with other things
 COMPONENTS = ("reincarnation_server", "console", "disk_driver", "file_server")
+PROGRAMS = ("front", "grantor")  # of tests/guests
+OTHERS = ("borrower", "counter", "relay", "silent_server", "hung_server", "cat", "sha256tree", "caller")
 PROCESS = "tests.system.process"
 
 BARE = """
@@ -42,7 +43,7 @@ manifest = "{manifests}/reincarnation_server.toml"
 manifest = "{manifests}/console.toml"
 
 [programs]
-folders = ["{root}/guests/programs", "{root}/tests/guests"]
+folders = ["{root}/guests/programs", "{programs}"]
 """
 FILES = """
 [components.disk_driver]
@@ -225,20 +226,27 @@ class Stage:
     def __init__(self, folder: Path, disk: Path) -> None:
         self.folder, self.disk = folder, disk
         self.manifests = folder / "manifests"
+        self.programs = folder / "programs"
         self.manifests.mkdir()
         for name in COMPONENTS:
+            self.change(name)
+        for name in PROGRAMS:
             self.change(name)
 
     def change(self, component: str, *changes: tuple[str, str], name: str | None = None) -> None:
         """Put the manifest of a component in place, under another name if given, with some lines replaced."""
-        folder = ROOT / ("components" if component in COMPONENTS else "tests/guests") / component
-        text = (folder / "manifest.toml").read_text()
+        folders = (ROOT / folder for folder in ("components", "tests/guests", "guests/misbehaving"))
+        text = next(path for each in folders if (path := each / component / "manifest.toml").is_file()).read_text()
         for old, new in changes:
             assert old in text, f"{component}: no line {old!r} to replace"
             text = text.replace(old, new)
         if name:
             text = text.replace(f'\nname = "{component}"', f'\nname = "{name}"')
-        (self.manifests / f"{name or component}.toml").write_text(text)
+        if component in PROGRAMS:
+            (self.programs / component).mkdir(parents=True, exist_ok=True)
+            (self.programs / component / "manifest.toml").write_text(text)
+        else:
+            (self.manifests / f"{name or component}.toml").write_text(text)
 
     @contextlib.contextmanager
     def play(
@@ -248,11 +256,10 @@ class Stage:
         plan: Plan | None = None,
         kill: tuple[tuple[str, float], ...] = (),
         seed: int = 1,
-        programs: int = 1,
     ) -> Iterator[Scene]:
         """Runs a program in a system made of `parts`; the system ends with the block."""
         system_file = self.folder / "system.toml"
-        names = {"images": IMAGES, "manifests": self.manifests, "root": ROOT}
+        names = {"images": IMAGES, "manifests": self.manifests, "programs": self.programs, "root": ROOT}
         system_file.write_text((BARE + parts).format(**names))
         plan_file = self.folder / "plan.json"
         (plan or Plan()).write(plan_file)
@@ -263,7 +270,6 @@ class Stage:
             disk=str(self.disk) if "[devices" in parts else None,
             kill=list(kill),
             seed=seed,
-            programs=programs,
             report=True,
             started_ns=time.monotonic_ns(),
         )
@@ -302,17 +308,10 @@ class Stage:
 
 def build_images() -> None:
     """The guests that run here, with kill points."""
-    programs = ["cat", "sha256tree", *sorted(path.name for path in (ROOT / "tests/guests").glob("*") if path.name in GUESTS)]
-    build([*COMPONENTS, *programs], output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
-
-
-GUESTS = ("borrower", "caller", "counter", "echo", "front", "grantor", "relay")
+    build([*COMPONENTS, *PROGRAMS, *OTHERS], output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
 
 
 def strike(pid: int, number: signal.Signals) -> None:
     """Send a signal to a process that may have gone."""
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, number)
-
-
-__all__ = ["BARE", "FILES", "CommandError", "Scene", "Stage", "build_images", "children", "family", "is_alive", "strike"]

@@ -243,8 +243,8 @@ impl<T> Queue<T> {
         self.used_index() != Ok(self.taken)
     }
 
-    /// Asks for an interrupt when three quarters of what is outstanding have ended (the first times earlier): few
-    /// wake-ups, and a bounded wait, because all of it will end. Then comes a fence, and `has_ended` says whether it is too late to sleep.
+    /// Asks for an interrupt when all that is outstanding has ended (the first times earlier): few wake-ups, and a
+    /// bounded wait. Then comes a fence, and `has_ended` says whether it is too late to sleep.
     pub fn announce_sleep(&mut self) {
         if !self.event_index {
             self.memory.store_u16(AVAILABLE_FLAGS, 0);
@@ -265,7 +265,7 @@ impl<T> Queue<T> {
 
     /// Completions after which a sleeping driver is woken.
     fn wake_after(&self) -> u16 {
-        (self.outstanding() - self.outstanding() / 4).clamp(1, self.patience)
+        self.outstanding().clamp(1, self.patience)
     }
 
     fn used_index(&self) -> Result<u16, Violation> {

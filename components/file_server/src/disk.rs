@@ -9,6 +9,7 @@ use crate::cache::{Disk, Outcome, EXTENT};
 use protocols::blk::{self, ReadArgs, ReadGrantArgs};
 use rt::alloc::vec::Vec;
 use rt::info;
+use rt::time::{ms_to_ticks, ticks};
 use rt::{abi, hypercall, log, Error, Shared, Tag};
 
 const SECTOR: u64 = 512;
@@ -17,6 +18,7 @@ const BUFFERS_MAX: usize = 64;
 const NO_BUFFER: u8 = u8::MAX;
 /// Reason given with the complaint about a driver that does not answer; not one of rt's violations.
 const REASON_SILENT: u32 = 100;
+const RETRY_MS: u64 = 100;
 
 /// One piece of I/O memory.
 #[derive(Clone, Copy)]
@@ -145,7 +147,11 @@ impl BlockDevice {
     }
 
     fn read_piece(&mut self, position: u64, into: &mut [u8]) -> Result<(), Error> {
-        assert!(self.read(0, position, into.len()), "nothing is under way yet");
+        if !self.read(0, position, into.len()) {
+            // No driver, or (strict mode) none that could be lent memory: perhaps soon.
+            rt::wait(&mut [&mut *self.client], Some(ticks() + ms_to_ticks(RETRY_MS)));
+            return Err(Error::IO);
+        }
         loop {
             match self.ended() {
                 Some((_, Outcome::Arrived)) => {

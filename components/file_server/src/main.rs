@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod absent;
 mod blocks;
 mod cache;
 mod clients;
@@ -42,18 +43,30 @@ const SECTOR: u64 = 512;
 
 fn serve() {
     let mut disk = BlockDevice::open("blk");
-    let mut files = Files { service: start(&mut disk) };
+    let mounted = start(&mut disk);
     let mut port = ServerPort::open(&fs::PROTOCOL, "fs");
     rt::ready();
+    if let Some(service) = mounted {
+        serve_files(Files { service }, &mut disk, &mut port);
+    }
+    log!(error, "the disk has no driver any more: every request fails");
+    absent::serve(&mut port);
+}
+
+/// Until the disk is gone for good.
+fn serve_files(mut files: Files, disk: &mut BlockDevice, port: &mut ServerPort) {
     loop {
-        fs::serve(&mut port, &mut files);
+        fs::serve(port, &mut files);
         while let Some((buffer, outcome)) = disk.ended() {
-            files.service.disk_completed(buffer, outcome, &disk);
+            files.service.disk_completed(buffer, outcome, disk);
         }
-        files.run(&mut disk, &mut port);
+        files.run(disk, port);
+        if disk.client.is_gone() {
+            return files.give_up(port);
+        }
         let replies = replies_worth_waking(disk.in_flight(), files.service.under_way());
         disk.client.wake_after(replies);
-        rt::wait(&mut [&mut port, &mut *disk.client], None);
+        rt::wait(&mut [&mut *port, &mut *disk.client], None);
     }
 }
 
@@ -67,17 +80,20 @@ fn replies_worth_waking(in_flight: usize, requests: usize) -> u32 {
     }
 }
 
-/// Mount the image. A disk without a sound one is a reason to panic: the message says what is wrong with it.
-fn start(disk: &mut BlockDevice) -> Service<rt::Ticket> {
+/// Mount the image; None if the disk is gone for good. A disk without a sound image is a reason to panic: the
+/// message says what is wrong with it.
+fn start(disk: &mut BlockDevice) -> Option<Service<rt::Ticket>> {
     let checksum = Checksum::new(false);
     let bytes = match disk.client.info() {
         Ok(disk) => disk.sectors * SECTOR,
+        Err(_) if disk.client.is_gone() => return None,
         Err(error) => panic!("the disk driver does not tell the size of the disk: {}", error),
     };
     let mut mount = || mount::mount(bytes, &checksum, &mut |position, into| disk.read_now(position, into));
     // As with every block: what looks wrong is read once more before it is believed.
     let mounted = match mount().or_else(|_| mount()) {
         Ok(mounted) => mounted,
+        Err(_) if disk.client.is_gone() => return None,
         Err(sentence) => panic!("the disk image: {}; build it with `r3s3 image build`", sentence),
     };
     let (_, heap) = info::heap();
@@ -86,5 +102,5 @@ fn start(disk: &mut BlockDevice) -> Service<rt::Ticket> {
     assert!(frames >= FRAMES_MIN, "too little memory for {} cache extents: raise [vm] memory", FRAMES_MIN);
     log!(info, "{} MiB in {} files, cache {} KiB", bytes >> 20, mounted.volume.inodes, frames * EXTENT >> 10);
     let cache = Cache::new(mounted.seal, mounted.roots, checksum, frames, disk.buffers());
-    Service::new(mounted.volume, cache, abi::CHANNELS, 512)
+    Some(Service::new(mounted.volume, cache, abi::CHANNELS, 512))
 }

@@ -65,6 +65,11 @@ impl Files {
         self.service.run(disk, &mut Port(port));
     }
 
+    /// There will be no disk any more: whatever is under way fails.
+    pub fn give_up(&mut self, port: &mut ServerPort) {
+        self.service.give_up(&mut Port(port));
+    }
+
     /// A request that names a path.
     fn path<R>(&mut self, call: &mut Call<'_>, purpose: Purpose) -> rt::Answer<R> {
         let (client, ticket, path) = (self.client(call), call.ticket(), call.input());

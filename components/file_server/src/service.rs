@@ -253,6 +253,13 @@ impl<T: Copy> Service<T> {
         before - self.requests.len()
     }
 
+    /// Every request under way fails: the disk is gone.
+    pub fn give_up<C: Clients<Ticket = T>>(&mut self, clients: &mut C) {
+        for mut request in core::mem::take(&mut self.requests) {
+            self.finish(&mut request, Answer::Failed(Failure::Io), clients);
+        }
+    }
+
     /// Tell of an ended disk read; `run` goes on from there.
     pub fn disk_completed(&mut self, buffer: usize, outcome: Outcome, disk: &dyn Disk) {
         kill_point!("files.before_copy");

@@ -90,6 +90,27 @@ fn a_server_refuses_operations_the_policy_does_not_allow() {
 }
 
 #[test]
+fn what_was_answered_in_time_has_not_expired_because_the_client_looks_late() {
+    let world = World::new(8);
+    let (mut client, mut server) = (world.client(), world.server());
+    // The clock is looked at after every 64th poll, even if that one brought something.
+    for count in (0..12).map(|_| 8) {
+        for n in 0..count {
+            client.submit(&READ, [n, 0, 0, 0, 0], &[]).unwrap();
+        }
+        for request in take_all(&mut server) {
+            echo(&mut server, &request, 8);
+        }
+        fake::advance(600_000_000);
+        for _ in 0..count {
+            let done = client.poll().unwrap();
+            assert!(done.result.is_ok());
+            client.release(done);
+        }
+    }
+}
+
+#[test]
 fn a_deadline_ends_a_request_and_its_late_answer_frees_the_buffer() {
     let world = World::new(1);
     let (mut client, mut server) = (world.client(), world.server());

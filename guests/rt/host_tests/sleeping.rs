@@ -1,7 +1,7 @@
 //! Doorbells: as few as possible, and none missing.
 
 use crate::world::*;
-use rt::wait::{adapted, Outcome};
+use rt::wait::{adapted, after_false_alarm, Outcome};
 use rt::{abi, fake, telemetry, wait, Source, Woken};
 
 /// Doorbells rung since the last look: of the client's end, of the server's end.
@@ -144,6 +144,35 @@ fn before_a_server_idles_it_wakes_those_who_cannot_get_more() {
 }
 
 #[test]
+fn a_client_that_sleeps_again_for_the_rest_is_rung_again() {
+    let world = World::new(8);
+    let (mut client, mut server) = (world.client(), world.server());
+    client.wake_after(8);
+    for n in 0..3 {
+        client.submit(&READ, [n, 0, 0, 0, 0], &[]).unwrap();
+    }
+    client.announce_sleep();
+    let requests = take_all(&mut server);
+    echo(&mut server, &requests[0], 0);
+    server.park(requests[1].ticket).unwrap();
+    server.park(requests[2].ticket).unwrap();
+    server.before_idle();
+    assert_eq!(rung(), (0, 1));
+    // Awake, it takes the one answer and sleeps until the same index as before, and the server sees none of that.
+    client.announce_awake();
+    client.poll().map(|done| client.release(done)).unwrap();
+    client.announce_sleep();
+    echo(&mut server, &requests[1], 0);
+    server.before_idle();
+    assert_eq!(rung(), (0, 1), "the other may take for ever");
+    client.announce_awake();
+    client.poll().map(|done| client.release(done)).unwrap();
+    client.announce_sleep();
+    echo(&mut server, &requests[2], 0);
+    assert_eq!(rung(), (0, 1), "all that it waits for is there");
+}
+
+#[test]
 fn wait_returns_what_is_ready_without_sleeping() {
     let world = World::new(4);
     let (mut client, mut server) = (world.client(), world.server());
@@ -185,6 +214,41 @@ fn wait_tells_the_peer_while_it_sleeps_and_only_then() {
     assert_eq!(wait(&mut [&mut server], Some(until)), Woken::Timeout);
     assert!(asleep.get() >= 3);
     assert_eq!(world.raw().load_u32(abi::CHANNEL_SERVER_SLEEP), 0);
+}
+
+#[test]
+fn who_is_woken_for_nothing_all_the_time_rests() {
+    let (mut paid, mut now, mut rested) = (0, 1_000_000_000, 0);
+    for _ in 0..1000 {
+        let (next, rest) = after_false_alarm(paid, now, 500_000);
+        assert_eq!(rest, 0, "a burst is nothing to worry about");
+        paid = next;
+    }
+    for _ in 0..1000 {
+        let (next, rest) = after_false_alarm(paid, now, 500_000);
+        paid = next;
+        now += 1_000 + rest;
+        rested += rest;
+    }
+    assert!((498_000_000..=500_000_000).contains(&rested), "{rested}");
+    assert_eq!(after_false_alarm(paid, now + 1_000_000_000, 500_000).1, 0);
+    assert_eq!(after_false_alarm(0, 1, 500_000), (500_000, 499_999));
+}
+
+#[test]
+fn a_storm_of_doorbells_without_requests_is_slept_through() {
+    let world = World::new(4);
+    let mut server = world.server();
+    let rests = std::rc::Rc::new(std::cell::Cell::new(0u64));
+    let seen = std::rc::Rc::clone(&rests);
+    fake::advance(10_000_000_000);
+    fake::set_handler(Box::new(move |_, arguments| {
+        seen.set(seen.get() + arguments[1]);
+        fake::advance(arguments[1] + 1_000);
+        (0, 0)
+    }));
+    assert_eq!(wait(&mut [&mut server], Some(rt::time::ticks() + 2_000_000_000)), Woken::Timeout);
+    assert!(rests.get() > 1_900_000_000, "{}", rests.get());
 }
 
 const MOST: u64 = 64_000;

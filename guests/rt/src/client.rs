@@ -136,6 +136,11 @@ impl Client {
         self.connection == Connection::Open && self.channel.state() == State::Open
     }
 
+    /// Will there never be a server again? Known after `poll` or `submit`.
+    pub fn is_gone(&self) -> bool {
+        self.connection == Connection::Gone
+    }
+
     /// Exchange doorbells for `replies` requests at a time, for streams with many in flight. Asleep, this client is
     /// woken only when that many replies are there (or all that are outstanding, if fewer); a sleeping server is
     /// rung only for that many requests, or at the next `wait` (or when a `poll` finds nothing and a millisecond

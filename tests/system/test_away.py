@@ -1,0 +1,117 @@
+"""Servers that stay away for long, for ever, or do not answer; and clients that do not want a replay."""
+
+from __future__ import annotations
+
+import pytest
+
+from hypervisor.abi import generated as abi
+from tests.system.plan import Plan, Point
+from tests.system.stage import FILES, Stage
+from tests.system.test_exactly_once import CHAIN, COUNT, check
+
+pytestmark = pytest.mark.kvm
+
+AWAY_S = 3
+DEATH = Plan((Point("counter", "server.before_publish", (100,)),))
+BACKOFF = ('policy = "always"', f'policy = "backoff"\nbackoff_ms = [{AWAY_S * 1000}]')
+NEVER = ('policy = "always"', 'policy = "never"')
+SHORT = ("deadline_ms = 10000", "deadline_ms = 500")
+LONE = """
+[components.silent_server]
+manifest = "{manifests}/silent_server.toml"
+
+[components.counter]
+manifest = "{manifests}/counter.toml"
+
+[routes]
+"program.count" = "silent_server.blk"
+"program.audit" = "counter.count"
+"program.log" = "console.log"
+"""
+
+
+def test_a_server_that_is_away_for_longer_than_every_deadline(stage: Stage) -> None:
+    """Deadlines stand still while it is known to be dead: all requests are answered when it is back."""
+    stage.change("counter", BACKOFF)
+    stage.change("relay", SHORT)
+    stage.change("front", SHORT)
+    with stage.play(CHAIN, "front", str(COUNT), plan=DEATH) as scene:
+        assert scene.end() == 0
+    check(stage, COUNT)
+    assert stage.said["replayed"] == 0  # by the front: its server was there all the time, and late
+    assert stage.said["longest_ms"] >= AWAY_S * 1000
+    assert len(scene.deaths("counter")) == 1
+
+
+def test_a_driver_that_is_away(stage: Stage, digests: list[str]) -> None:
+    stage.change("disk_driver", BACKOFF)
+    stage.change("file_server", SHORT)
+    death = Plan((Point("disk_driver", "driver.before_reply", (40,)),))
+    with stage.play(FILES, "sha256tree", "/", plan=death) as scene:
+        assert scene.end() == 0
+    assert stage.lines == digests
+    assert scene.report["failed_requests"] == 0
+    assert scene.report["seconds"] >= AWAY_S
+
+
+def test_given_up(stage: Stage) -> None:
+    """The requests under way fail with `dead`, and so does every further one: nobody waits."""
+    stage.change("counter", NEVER)
+    stage.change("relay")
+    with stage.play(CHAIN, "front", str(COUNT), plan=DEATH) as scene:
+        assert scene.end() == 1
+    said = stage.said
+    assert (said["error"], said["answered"] < COUNT) == (abi.ERROR_DEAD, True)
+    assert said["entries"] == 0  # the front's own channel to the counter says the same
+    assert scene.report["deaths"] == {"counter": 1}
+
+
+def test_given_up_after_so_many_restarts(stage: Stage) -> None:
+    stage.change("counter", ('policy = "always"', 'policy = "always"\ngive_up = { restarts = 3, within_s = 60 }'))
+    stage.change("relay")
+    death = Plan((Point("counter", "server.before_publish", (20,) * 10),))
+    with stage.play(CHAIN, "front", str(COUNT), plan=death) as scene:
+        assert scene.end() == 1
+    assert stage.said["error"] == abi.ERROR_DEAD
+    assert scene.report["deaths"] == {"counter": 4}
+
+
+@pytest.mark.parametrize(
+    ("component", "point"), [("file_server", "files.before_reply"), ("disk_driver", "driver.before_reply")]
+)
+def test_programs_say_so(stage: Stage, capfd: pytest.CaptureFixture[str], component: str, point: str) -> None:
+    """A program whose server, or whose server's server, is given up ends with a message about each file."""
+    stage.change(component, NEVER)
+    plan = Plan((Point(component, point, (20,)),))
+    with stage.play(FILES, "sha256tree", "/", plan=plan) as scene:
+        assert scene.end() == 1
+    messages = capfd.readouterr().err.splitlines()
+    assert messages and all(line.startswith("sha256tree: ") and line.endswith(("error", "dead")) for line in messages)
+    assert scene.report["deaths"] == {component: 1}
+
+
+def test_no_replay_where_the_manifest_says_so(stage: Stage) -> None:
+    """on_restart = "fail": what was under way fails with `dead`, what comes later is served."""
+    stage.change("counter")
+    stage.change("relay", SHORT, ("deadline_ms = 500", 'deadline_ms = 500\non_restart = "fail"'))
+    with stage.play(CHAIN, "front", str(COUNT), plan=DEATH) as scene:
+        assert scene.end() == 1
+    said = stage.said
+    assert said["error"] == abi.ERROR_DEAD
+    assert 0 < said["failed"] <= 16  # the relay's slots
+    assert said["entries"] > 0  # the counter is back
+    assert said["doubled"] == 0
+    assert scene.fully_recovered()
+
+
+def test_a_server_that_never_answers(stage: Stage) -> None:
+    """It waits, so it is not hung, and nobody kills it. Its client is told `timeout` at its deadline."""
+    stage.change("silent_server", ('"flush"]', '"flush", "discard"]'))
+    stage.change("counter")
+    stage.change("front", SHORT)
+    with stage.play(LONE, "front", "10") as scene:
+        assert scene.end() == 1
+    said = stage.said
+    assert said["error"] == abi.ERROR_TIMEOUT
+    assert 500 <= said["longest_ms"] < 5000
+    assert scene.report["deaths"] == {}
