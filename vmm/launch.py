@@ -33,6 +33,9 @@ TICK_S = 0.05  # how late the end of a deadline of a device may be noticed
 SLICE_NS, BRIEF_SLICE_NS = 400_000, 200_000  # a program's is the host's default, some milliseconds
 VHOST_USER = "vhost-user:"
 
+Lost = Callable[[str], None]  # why a back-end is of no more use: it is to be closed
+Misled = Callable[[], None]  # the device finds its driver at fault
+
 
 class LaunchError(Exception):
     """Something that is needed cannot be used. `status` is the command line's exit status."""
@@ -45,14 +48,7 @@ class LaunchError(Exception):
 class Disk(Backend):
     """A virtual device's process: a back-end that the loop serves, and that is killed when it is closed."""
 
-    def __init__(
-        self,
-        loop: Loop,
-        sock: socket.socket,
-        lost: Callable[[str], None],
-        misled: Callable[[], None],
-        drains: bool,
-    ) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, lost: Lost, misled: Misled, drains: bool) -> None:
         self._loop, self._misled = loop, misled
         self._blame = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._pidfd = -1
@@ -68,14 +64,9 @@ class Disk(Backend):
     def watch(self) -> None:
         """Be served by the loop from now on."""
         if not self._ended:
-            self._loop.add_reader(self.fileno(), self._readable)
+            self._loop.add_reader(self.fileno(), self.on_readable)
             self._loop.add_reader(self._blame, self._blamed)
             self._tick()
-
-    def _readable(self) -> None:
-        self.on_readable()
-        if self.lost and not self._ended:
-            self._loop.remove_reader(self.fileno())
 
     def _blamed(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -117,11 +108,7 @@ class ProcessLauncher:
         self.tsc_khz, self.cpus = int(machine["tsc_khz"]), int(machine["cpus"])
         self.spin_ns = int(machine["spin_ns"])
         self._templates = {component.name: _load(component) for component in policy.components}
-        if policy.devices and disk is None:
-            raise LaunchError(
-                "no disk: this system drives one; build it with r3s3 image build, give it with --disk"
-            )
-        self._backing = _open_disk(disk, all(d.read_only for d in policy.devices)) if policy.devices else -1
+        self._backing = _open_disk(disk, policy)
         self._system: Hypervisor | None = None
         self._unanswered: dict[int, Instance] = {}
         self._devices: dict[int, Disk] = {}  # whose process is not there yet
@@ -166,7 +153,7 @@ class ProcessLauncher:
             wire.send(self._zygote.sock, kind, number, body=json.dumps(body).encode(), fds=fds)
 
     def _slice_ns(self, component: Component) -> int:
-        """Who works more briefly is let in sooner: the supervisor and drivers, then servers, then programs."""
+        """Who works more briefly is let in sooner: supervisor and drivers, then servers, programs last."""
         brief = {self._supervisor, *self._drivers}
         return 0 if component.is_program else BRIEF_SLICE_NS if component.name in brief else SLICE_NS
 
@@ -207,9 +194,7 @@ class ProcessLauncher:
 
     # -- devices --------------------------------------------------------------------------------------
 
-    def make_backend(
-        self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[], None]
-    ) -> Disk:
+    def make_backend(self, device: LiveDevice, lost: Lost, misled: Misled) -> Disk:
         """Start (or connect to) the device and negotiate; blocks NEGOTIATE_S at most, then LaunchError."""
         assert self._system and self._disk
         if self._disk.startswith(VHOST_USER):
@@ -257,12 +242,15 @@ def _load(component: Component) -> loader.Template:
         raise LaunchError(str(error), status) from error
 
 
-def _open_disk(disk: str | None, read_only: bool) -> int:
-    """The backing file, opened here because the jailed device cannot; -1 for an external back-end."""
-    assert disk is not None
-    if disk.startswith(VHOST_USER):
+def _open_disk(disk: str | None, policy: Policy) -> int:
+    """The backing file, opened here because the jailed device cannot; -1 for none, or a foreign back-end."""
+    if policy.devices and disk is None:
+        remedy = "build it with r3s3 image build, give it with --disk"
+        raise LaunchError(f"no disk: this system drives one; {remedy}")
+    if disk is None or not policy.devices or disk.startswith(VHOST_USER):
         return -1
     try:
-        return os.open(disk, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+        mode = os.O_RDONLY if all(each.read_only for each in policy.devices) else os.O_RDWR
+        return os.open(disk, mode | os.O_CLOEXEC)
     except OSError as error:
         raise LaunchError(f"disk {disk}: {error.strerror}; build one with r3s3 image build") from error

@@ -20,14 +20,10 @@ SINGLE_REGION = struct.Struct("<Q32s")  # padding, region
 CONFIG_HEAD = struct.Struct("<III")  # offset, size, flags
 
 VERSION = 1
-VERSION_MASK = 3
 REPLY = 1 << 2
 NEED_REPLY = 1 << 3
 
 TABLE_REGIONS_MAX = 8  # of SET_MEM_TABLE; more go by ADD_MEM_REG
-CONFIG_BYTES_MAX = 256
-QUEUE_MASK = 0xFF  # of the u64 of SET_VRING_{KICK,CALL,ERR}
-NO_DESCRIPTOR = 1 << 8  # in the same u64
 
 
 class Request(IntEnum):

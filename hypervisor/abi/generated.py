@@ -128,7 +128,8 @@ STREAM_STDOUT: Final = 1
 STREAM_STDERR: Final = 2
 STREAM_NAMES: Final[dict[int, str]] = {1: "stdout", 2: "stderr"}
 
-# complaint: how a peer broke the protocol, as verified by who complains; components have reasons of their own from 100
+# complaint: how a peer broke the protocol, as verified by who complains; components have reasons of their own
+# from 100
 COMPLAINT_INDEX: Final = 1  # a ring index that runs ahead of what fits
 COMPLAINT_EPOCH: Final = 2  # a slot of another epoch than the channel's
 COMPLAINT_TAG: Final = 3  # a request whose data buffer is in use, or a reply to nothing

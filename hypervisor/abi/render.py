@@ -117,7 +117,8 @@ def _python_lines(description: Description) -> Iterator[str]:
 
 def _python_heading(group: Group) -> Iterator[str]:
     yield ""
-    yield f"# {group.name}" + (f": {group.comment}" if group.comment else "")
+    text = f"{group.name}: {group.comment}" if group.comment else group.name
+    yield from textwrap.wrap(text, LINE, initial_indent="# ", subsequent_indent="# ")
 
 
 def _python_constant(name: str, item: Constant) -> Iterator[str]:

@@ -11,8 +11,8 @@ import pytest
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
-from tests.tender import forking
 from tests.tender.system import MEMORY, assemble, memory_object
+from vmm import forking
 from vmm.tender import jail, loader, plan, process
 from vmm.tender._vcpu import ffi, lib
 from vmm.tender.kvm import Kvm, VirtualMachine

@@ -16,9 +16,12 @@ from typing import Any
 
 import pytest
 
+import vmm.devices.process
+import vmm.forking  # noqa: F401 (like the module above, it adds its profile)
 from tests.tender.system import EVERY_CALL, System
 from vmm.tender import host, jail, seccomp
 from vmm.tender._vcpu import ffi, lib
+from vmm.tender.seccomp import PROFILES
 
 pytestmark = pytest.mark.kvm
 
@@ -133,7 +136,7 @@ NOT_FOR_TENDERS = {
 }
 
 
-@pytest.mark.parametrize("profile", jail.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_forbidden_system_calls(profile: str) -> None:
     forbidden = dict(FORBIDDEN)
     if profile == "tender":
@@ -148,7 +151,7 @@ def test_clone3_is_hidden() -> None:
     assert inside("tender", lambda: errno_of(435, BUFFER, 88)) == errno.ENOSYS
 
 
-@pytest.mark.parametrize("profile", jail.PROFILES)
+@pytest.mark.parametrize("profile", PROFILES)
 def test_nothing_is_left(profile: str) -> None:
     def look() -> dict[str, Any]:
         return {
@@ -323,7 +326,7 @@ def test_foreign_architecture_dies() -> None:
 
 def test_filters_as_computed() -> None:
     """The programs say, for every system call number, what the lists say."""
-    for profile in jail.PROFILES:
+    for profile in PROFILES:
         rules = seccomp.filter_for(profile, 1, (5,))
         program = seccomp.program(profile, 1, (5,))
         assert len(program) // 8 <= 4096
@@ -335,7 +338,7 @@ def test_filters_as_computed() -> None:
                 assert verdict == 0x50000 | errno.EPERM
             else:
                 assert verdict == 0x7FFF0000
-        for request in seccomp._TENDER_IOCTLS if profile != "device" else ():
+        for request in seccomp.TENDER_IOCTLS if profile != "device" else ():
             assert run_filter(program, 16, (0, request)) == 0x7FFF0000
             assert run_filter(program, 16, (0, request + 1)) == 0x50000 | errno.EPERM
 

@@ -16,12 +16,9 @@ from typing import NamedTuple
 
 from vmm.devices.disk import QUEUE_SIZE_MAX, WINDOWS_MAX, Disk, Refused, Window
 from vmm.vhost_user_messages import (
-    CONFIG_BYTES_MAX,
     CONFIG_HEAD,
     HEADER,
     NEED_REPLY,
-    NO_DESCRIPTOR,
-    QUEUE_MASK,
     REGION,
     REPLY,
     SINGLE_REGION,
@@ -29,7 +26,6 @@ from vmm.vhost_user_messages import (
     TABLE_REGIONS_MAX,
     U64,
     VERSION,
-    VERSION_MASK,
     VRING_ADDR,
     VRING_STATE,
     Feature,
@@ -37,6 +33,10 @@ from vmm.vhost_user_messages import (
     Request,
 )
 
+VERSION_MASK = 3  # of the flags
+CONFIG_BYTES_MAX = 256
+QUEUE_MASK = 0xFF  # of the u64 of SET_VRING_{KICK,CALL,ERR}
+NO_DESCRIPTOR = 1 << 8  # in the same u64
 PAYLOAD_MAX = TABLE_HEAD.size + TABLE_REGIONS_MAX * REGION.size  # the longest message there is
 DESCRIPTORS_MAX = TABLE_REGIONS_MAX
 PROTOCOL_FEATURES = (

@@ -8,7 +8,22 @@ from typing import Any, NoReturn
 
 from vmm.devices.back_end import BackEnd, FrontEndError
 from vmm.devices.disk import DeviceError, Disk, check_image
-from vmm.tender import host, jail
+from vmm.tender import host, jail, seccomp
+from vmm.tender.seccomp import Allowed, Rule
+
+_FALLOCATE = (0x3, 0x11)  # PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE
+
+
+def system_calls(files: tuple[int, ...]) -> Allowed:
+    """Those of the jail profile `device` beside what all have; blocks of `files` may be freed."""
+    plain = "pread64 pwrite64 preadv pwritev preadv2 pwritev2 fdatasync fsync lseek fstat eventfd2"
+    allowed: Allowed = dict.fromkeys(plain.split(), ())
+    allowed["clone"] = (Rule(0, (seccomp.CLONE_PTHREAD,)),)
+    allowed["fallocate"] = (Rule(0, files), Rule(1, _FALLOCATE))
+    return allowed
+
+
+seccomp.PROFILES["device"] = system_calls
 
 
 def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:

@@ -21,8 +21,6 @@ from collections.abc import Iterable
 from vmm.tender import host, seccomp
 from vmm.tender._vcpu import ffi
 
-PROFILES = ("tender", "tender_fork", "device")
-
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
 )  # fmt: skip

@@ -281,13 +281,9 @@ def run(kvm: Kvm, plan: Plan, fds: Sequence[int]) -> NoReturn:
         jail.confine([*fds, kvm.fd])
         tender = prepare(kvm, plan, fds, sock)
         tender.start_vcpu_thread(plan.slice_ns)
-        for fd in fds[1:]:
+        for fd in (*fds[1:], kvm.fd):
             os.close(fd)
-        if plan.private:
-            jail.seal("tender_fork", private_memory=plan.memory)
-        else:
-            os.close(kvm.fd)  # only a fork needs another VM
-            jail.seal("tender")
+        jail.seal("tender", private_memory=plan.memory if plan.private else 0)
     except BaseException as error:
         end_with(sock, error)
     tender.serve()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,7 +25,8 @@ class Rule(NamedTuple):
     mask: int = 0xFFFFFFFF
 
 
-Filter = Mapping[int, tuple[Rule, ...]]  # system call -> conditions that must all hold
+Allowed = dict[str, tuple[Rule, ...]]  # name of a system call -> conditions that must all hold
+Filter = Mapping[int, tuple[Rule, ...]]  # the same by number
 
 _SYSTEM_CALLS = {
     "read": 0, "write": 1, "close": 3, "fstat": 5, "poll": 7, "lseek": 8, "mmap": 9, "mprotect": 10,
@@ -42,57 +43,40 @@ _SYSTEM_CALLS = {
 
 _EXECUTABLE = 4  # PROT_EXEC
 _MADVISE = (4, 8, 10)  # DONTNEED, FREE, DONTFORK; REMOVE would punch holes into shared memory
-_CLONE_FORK = 0x01200011  # what fork() passes: CHILD_SETTID, CHILD_CLEARTID, SIGCHLD
-_CLONE_PTHREAD = 0x3D0F00  # what pthread_create() passes
-_FALLOCATE = (0x3, 0x11)  # PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE
+CLONE_PTHREAD = 0x3D0F00  # what pthread_create() passes
 
-_TENDER_IOCTLS = (
+TENDER_IOCTLS = (
     lib.KVM_RUN, lib.KVM_SET_USER_MEMORY_REGION, lib.KVM_IOEVENTFD,
     lib.KVM_GET_REGS, lib.KVM_SET_REGS, lib.KVM_GET_SREGS,
 )  # fmt: skip
-_FORK_IOCTLS = (
-    lib.KVM_CREATE_VM, lib.KVM_CREATE_VCPU, lib.KVM_SET_CPUID2,
-    lib.KVM_SET_SREGS, lib.KVM_GET_XCRS, lib.KVM_SET_XCRS, lib.KVM_GET_XSAVE2, lib.KVM_SET_XSAVE,
-    lib.KVM_GET_VCPU_EVENTS, lib.KVM_SET_VCPU_EVENTS, lib.KVM_GET_DEBUGREGS, lib.KVM_SET_DEBUGREGS,
-    lib.KVM_GET_MSRS, lib.KVM_SET_MSRS,
-)  # fmt: skip
 
 
-def _common(pid: int) -> dict[str, tuple[Rule, ...]]:
+def _common(pid: int) -> Allowed:
     plain = (
         "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 "
         "epoll_ctl poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime "
         "clock_nanosleep nanosleep sched_yield getpid gettid getrandom exit exit_group "
         "rseq set_robust_list"  # how a thread begins, perhaps only just after the filter came
     )
-    allowed: dict[str, tuple[Rule, ...]] = dict.fromkeys(plain.split(), ())
+    allowed: Allowed = dict.fromkeys(plain.split(), ())
     allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
     allowed["madvise"] = (Rule(2, _MADVISE),)
     allowed["tgkill"] = (Rule(0, (pid,)),)
     return allowed
 
 
-def filter_for(profile: str, pid: int, files: Iterable[int] = ()) -> Filter:
-    """The allow-list of a jail profile for process `pid` (as it sees itself).
+# What a profile allows beside that, given the descriptors whose contents may be freed. Devices, and tenders
+# that fork, add theirs.
+PROFILES: dict[str, Callable[[tuple[int, ...]], Allowed]] = {
+    "tender": lambda _files: {"ioctl": (Rule(1, TENDER_IOCTLS),)}
+}
 
-    `files` are the descriptors whose contents a device may free.
-    """
-    allowed = _common(pid)
-    if profile == "tender":
-        allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS),)
-    elif profile == "tender_fork":
-        allowed["ioctl"] = (Rule(1, _TENDER_IOCTLS + _FORK_IOCTLS),)
-        allowed["clone"] = (Rule(0, (_CLONE_FORK, _CLONE_PTHREAD)),)
-        # A child's own thread has a process id that cannot be known here; signals end at the namespace.
-        plain = "tgkill wait4 waitid epoll_create1 eventfd2 set_tid_address rt_sigaction"
-        allowed |= dict.fromkeys(plain.split(), ())
-    elif profile == "device":
-        allowed["clone"] = (Rule(0, (_CLONE_PTHREAD,)),)
-        plain = "pread64 pwrite64 preadv pwritev preadv2 pwritev2 fdatasync fsync lseek fstat eventfd2"
-        allowed |= dict.fromkeys(plain.split(), ())
-        allowed["fallocate"] = (Rule(0, tuple(files)), Rule(1, _FALLOCATE))
-    else:
+
+def filter_for(profile: str, pid: int, files: tuple[int, ...] = ()) -> Filter:
+    """The allow-list of a jail profile for process `pid` (as it sees itself)."""
+    if profile not in PROFILES:
         raise ValueError(f"no jail profile {profile!r}")
+    allowed = _common(pid) | PROFILES[profile](files)
     return {_SYSTEM_CALLS[name]: rules for name, rules in allowed.items()}
 
 

@@ -109,8 +109,7 @@ def main(sock: socket.socket) -> NoReturn:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the hypervisor decides about the end
         host.call(_PRCTL, _PR_SET_PDEATHSIG, signal.SIGKILL)
         zygote = Zygote(sock, Kvm())
-        for profile in ("tender", "tender_fork"):
-            seccomp.program(profile, 1)
+        seccomp.program("tender", 1)
         for name in dir(lib):
             getattr(lib, name)  # cffi makes each when it is first wanted: here, not in every child
         gc.collect()

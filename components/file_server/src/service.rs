@@ -256,7 +256,7 @@ impl<T: Copy> Service<T> {
     /// Every request under way fails: the disk is gone.
     pub fn give_up<C: Clients<Ticket = T>>(&mut self, clients: &mut C) {
         for mut request in core::mem::take(&mut self.requests) {
-            self.finish(&mut request, Answer::Failed(Failure::Io), clients);
+            self.finish(&mut request, Answer::Failed(Failure::Disk), clients);
         }
     }
 

@@ -97,3 +97,12 @@ fn panic(information: &core::panic::PanicInfo<'_>) -> ! {
     let place = information.location().map(|place| (place.file(), place.line()));
     hypercall::panic(last_words(text, place).as_bytes())
 }
+
+/// The precompiled parts of `alloc` (those behind `format!`, for one) were made for unwinding and name this. A
+/// panic here never unwinds, so nothing ever calls it.
+#[cfg(not(host_test))]
+#[doc(hidden)]
+#[no_mangle]
+pub extern "C" fn _Unwind_Resume() -> ! {
+    hypercall::panic(b"unwinding, which does not exist here")
+}

@@ -1,7 +1,6 @@
-"""How a tender with private memory will fork: all of a vCPU's state, out of one VM and into another.
+"""How a tender with private memory forks: its jail profile, and all of a vCPU's state moved to a new VM.
 
-Nothing in the system forks yet, so this is not part of the tender; that it works is tested, with the jail
-profile and the kind of memory that a tender already has for it.
+No tender does so yet, so none loads this.
 
 The order of loading matters: system registers make the others valid, XCR0 sizes the FPU state, and the
 general registers go last. Leaving any of these out loses state silently.
@@ -13,9 +12,10 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from vmm.tender import host
+from vmm.tender import host, seccomp
 from vmm.tender._vcpu import ffi, lib
 from vmm.tender.kvm import Kvm, VirtualMachine
+from vmm.tender.seccomp import Allowed, Rule
 
 # TSC, STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX, SYSENTER_CS/ESP/EIP, PAT, MISC_ENABLE
 _MSRS = (
@@ -23,6 +23,26 @@ _MSRS = (
     0x174, 0x175, 0x176, 0x277, 0x1A0,
 )  # fmt: skip
 _MADVISE, _MADV_DONTFORK = 28, 10
+_CLONE_FORK = 0x01200011  # what fork() passes: CHILD_SETTID, CHILD_CLEARTID, SIGCHLD
+_IOCTLS = (
+    lib.KVM_CREATE_VM, lib.KVM_CREATE_VCPU, lib.KVM_SET_CPUID2,
+    lib.KVM_SET_SREGS, lib.KVM_GET_XCRS, lib.KVM_SET_XCRS, lib.KVM_GET_XSAVE2, lib.KVM_SET_XSAVE,
+    lib.KVM_GET_VCPU_EVENTS, lib.KVM_SET_VCPU_EVENTS, lib.KVM_GET_DEBUGREGS, lib.KVM_SET_DEBUGREGS,
+    lib.KVM_GET_MSRS, lib.KVM_SET_MSRS,
+)  # fmt: skip
+
+
+def system_calls(_files: tuple[int, ...]) -> Allowed:
+    """Those of the jail profile `tender_fork` beside those that every profile has."""
+    # A child's own thread has a process id that cannot be known here; signals end at the namespace.
+    plain = "tgkill wait4 waitid epoll_create1 eventfd2 set_tid_address rt_sigaction"
+    allowed: Allowed = dict.fromkeys(plain.split(), ())
+    allowed["ioctl"] = (Rule(1, seccomp.TENDER_IOCTLS + _IOCTLS),)
+    allowed["clone"] = (Rule(0, (_CLONE_FORK, seccomp.CLONE_PTHREAD)),)
+    return allowed
+
+
+seccomp.PROFILES["tender_fork"] = system_calls
 
 
 @dataclass(frozen=True)
