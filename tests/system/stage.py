@@ -233,10 +233,15 @@ class Stage:
         for name in PROGRAMS:
             self.change(name)
 
-    def change(self, component: str, *changes: tuple[str, str], name: str | None = None) -> None:
-        """Put the manifest of a component in place, under another name if given, with some lines replaced."""
+    def change(
+        self, component: str, *changes: tuple[str, str], name: str | None = None, restart: str = ""
+    ) -> None:
+        """Put the manifest of a component in place, under another name if given, with some texts replaced, and
+        with another restart policy if given."""
         folders = (ROOT / folder for folder in ("components", "tests/guests", "guests/misbehaving"))
         text = next(path for each in folders if (path := each / component / "manifest.toml").is_file()).read_text()
+        if restart:
+            text = f"{text.partition('[restart]')[0]}[restart]\n{restart}\nheartbeat_ms = 250\n"
         for old, new in changes:
             assert old in text, f"{component}: no line {old!r} to replace"
             text = text.replace(old, new)

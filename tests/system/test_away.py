@@ -13,8 +13,8 @@ pytestmark = pytest.mark.kvm
 
 AWAY_S = 3
 DEATH = Plan((Point("counter", "server.before_publish", (100,)),))
-BACKOFF = ('policy = "always"', f'policy = "backoff"\nbackoff_ms = [{AWAY_S * 1000}]')
-NEVER = ('policy = "always"', 'policy = "never"')
+BACKOFF = f'policy = "backoff"\nbackoff_ms = [{AWAY_S * 1000}]'
+NEVER = 'policy = "never"'
 SHORT = ("deadline_ms = 10000", "deadline_ms = 500")
 LONE = """
 [components.silent_server]
@@ -33,7 +33,7 @@ manifest = "{manifests}/counter.toml"
 def test_a_server_that_is_away_for_longer_than_every_deadline(stage: Stage) -> None:
     """Deadlines of its own client stand still while it is known to be dead: all requests are answered when it is
     back. (The client's client, whose server lives and is late, has a deadline long enough for that.)"""
-    stage.change("counter", BACKOFF)
+    stage.change("counter", restart=BACKOFF)
     stage.change("relay", SHORT)
     with stage.play(CHAIN, "front", str(COUNT), plan=DEATH) as scene:
         assert scene.end() == 0
@@ -44,7 +44,7 @@ def test_a_server_that_is_away_for_longer_than_every_deadline(stage: Stage) -> N
 
 
 def test_a_driver_that_is_away(stage: Stage, digests: list[str]) -> None:
-    stage.change("disk_driver", BACKOFF)
+    stage.change("disk_driver", restart=BACKOFF)
     stage.change("file_server", SHORT)
     death = Plan((Point("disk_driver", "driver.before_reply", (40,)),))
     with stage.play(FILES, "sha256tree", "/", plan=death) as scene:
@@ -56,7 +56,7 @@ def test_a_driver_that_is_away(stage: Stage, digests: list[str]) -> None:
 
 def test_given_up(stage: Stage) -> None:
     """The requests under way fail with `dead`, and so does every further one: nobody waits."""
-    stage.change("counter", NEVER)
+    stage.change("counter", restart=NEVER)
     stage.change("relay")
     with stage.play(CHAIN, "front", str(COUNT), plan=DEATH) as scene:
         assert scene.end() == 1
@@ -67,7 +67,7 @@ def test_given_up(stage: Stage) -> None:
 
 
 def test_given_up_after_so_many_restarts(stage: Stage) -> None:
-    stage.change("counter", ('policy = "always"', 'policy = "always"\ngive_up = { restarts = 3, within_s = 60 }'))
+    stage.change("counter", restart='policy = "always"\ngive_up = { restarts = 3, within_s = 60 }')
     stage.change("relay")
     death = Plan((Point("counter", "server.before_publish", (20,) * 10),))
     with stage.play(CHAIN, "front", str(COUNT), plan=death) as scene:
@@ -81,7 +81,7 @@ def test_given_up_after_so_many_restarts(stage: Stage) -> None:
 )
 def test_programs_say_so(stage: Stage, capfd: pytest.CaptureFixture[str], component: str, point: str) -> None:
     """A program whose server, or whose server's server, is given up ends with a message about each file."""
-    stage.change(component, NEVER)
+    stage.change(component, restart=NEVER)
     plan = Plan((Point(component, point, (20,)),))
     with stage.play(FILES, "sha256tree", "/", plan=plan) as scene:
         assert scene.end() == 1
@@ -90,6 +90,16 @@ def test_programs_say_so(stage: Stage, capfd: pytest.CaptureFixture[str], compon
     for line in messages:
         assert line.startswith("sha256tree: /") and line.endswith((": The server died", ": Input/output error"))
     assert scene.report["deaths"] == {component: 1}
+
+
+def test_no_disk_from_the_beginning(stage: Stage, capfd: pytest.CaptureFixture[str]) -> None:
+    """The driver is given up before the file server has mounted the image: that stays up and says so."""
+    stage.change("disk_driver", restart=NEVER)
+    plan = Plan((Point("disk_driver", "driver.before_reply", (1,)),))
+    with stage.play(FILES, "sha256tree", "/", plan=plan) as scene:
+        assert scene.end() == 1
+    assert "Input/output error" in capfd.readouterr().err
+    assert scene.report["deaths"] == {"disk_driver": 1}
 
 
 def test_no_replay_where_the_manifest_says_so(stage: Stage) -> None:

@@ -6,7 +6,8 @@ import hashlib
 
 import pytest
 
-from tests.system.conftest import FILE_BYTES, FILES as COUNT
+from tests.system.conftest import FILE_BYTES
+from tests.system.conftest import FILES as COUNT
 from tests.system.stage import FILES, Stage
 
 pytestmark = pytest.mark.kvm
@@ -20,7 +21,7 @@ def check(stage: Stage, digests: list[str]) -> None:
 
 def test_console_killed_again_and_again(stage: Stage, digests: list[str]) -> None:
     files = [f"/file{number}" for number in range(COUNT)]
-    kill = (("console", 60.0), ("file_server", 10.0))
+    kill = (("console", 60.0), ("disk_driver", 10.0))
     with stage.play(FILES, "cat", *files, kill=kill, seed=3) as scene:
         assert scene.end() == 0
     check(stage, digests)

@@ -51,7 +51,7 @@ POINTS: dict[tuple[str, str], tuple[int, ...]] = {
 def test_death_at(stage: Stage, digests: list[str], point: str, component: str) -> None:
     passages = POINTS[point, component]
     # Replaying and judging need somebody else's deaths.
-    others = [Point("disk_driver", "driver.before_reply", (25, 30))] if "disk_driver" != component else []
+    others = [Point("disk_driver", "driver.before_reply", (25, 30))] if component != "disk_driver" else []
     plan = Plan((Point(component, point, passages), *others))
     words = ("cat", "/file0", "/file1") if component == "console" else ("sha256tree", "/")  # much output, or little
     with stage.play(FILES, *words, plan=plan) as scene:
