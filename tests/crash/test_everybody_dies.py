@@ -1,4 +1,4 @@
-"""Everybody is killed at random, by the hypervisor and from outside, while a program reads: digests stay right."""
+"""Everybody is killed at random, by the hypervisor and from outside, while a program reads."""
 
 from __future__ import annotations
 

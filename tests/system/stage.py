@@ -153,7 +153,7 @@ class Scene:
     def fully_recovered(self) -> bool:
         """Whether every death of a component has been recovered from (after the end)."""
         deaths: dict[str, int] = self.report["deaths"]
-        return self.report["recoveries"] == sum(deaths.values())
+        return int(self.report["recoveries"]) == sum(deaths.values())
 
     # -- processes ------------------------------------------------------------------------------------
 

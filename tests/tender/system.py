@@ -191,7 +191,9 @@ class Guest:
 
     def ended(self, timeout: float = 5) -> bool:
         """Whether the process has ended, now or within the time (s)."""
-        return bool(select.select([self.pidfd], [], [], timeout)[0])
+        poll = select.poll()  # select() would refuse descriptors above 1023
+        poll.register(self.pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
 
     def close(self) -> None:
         """End it."""
