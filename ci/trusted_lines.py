@@ -26,7 +26,6 @@ from ci.layers import imported_modules
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT = 5000
-RATCHET = 5300  # what a change may not exceed until LIMIT is reached; only ever lowered
 # What the three kinds of process start from; a tender may load any module of its folder.
 ENTRY_MODULES = ("vmm.start", "vmm.system_process", "vmm.tender.zygote")
 ENTRY_FOLDERS = ("vmm/tender",)

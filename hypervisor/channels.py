@@ -1,8 +1,8 @@
 """Channels: the geometry of the rings, a connection between two ends, and the hypervisor's own client end.
 
-A connection's rings and pool are new memory objects in every epoch; an instance of an older epoch may keep
-its mapping but nobody listens there any more. The two eventfds stay for the connection's life: at worst an
-old instance causes a spurious wake-up before it is dead.
+A connection's rings are new memory objects in every epoch; an instance of an older epoch may keep its mapping
+but nobody listens there any more. A pool is new when its client or its device is. The two eventfds stay for
+the connection's life: at worst an old instance causes a spurious wake-up before it is dead.
 """
 
 from __future__ import annotations
@@ -41,43 +41,48 @@ class Connection:
     def __init__(self, policy: Channel) -> None:
         self.policy = policy
         self.geometry = Geometry.of(policy.slots, policy.slot_data)
-        self.epoch = 0
+        self.epoch = 1
         self.client_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.server_wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self.gone = False
         self.complaints = 0
         self.complained_ns = 0
         self.died_ns = 0  # when the epoch before this one ended
-        self._next = self._make()
-        self.rings, self.pool = self._next
-        self.renew()
+        self._next: MemoryObject | None = None
+        self.rings = self._take_rings()
+        self.pool = self._make_pool()
 
-    def _make(self) -> tuple[MemoryObject, MemoryObject | None]:
+    @property
+    def next_rings(self) -> MemoryObject:
+        """The rings of the next epoch, made when they are first given to a spare, or needed."""
+        if self._next is None:
+            self._next = MemoryObject("r3s3:channel", self.geometry.size)
+        return self._next
+
+    def _take_rings(self) -> MemoryObject:
+        rings, self._next = self.next_rings, None
+        return rings
+
+    def _make_pool(self) -> MemoryObject | None:
         pool = self.policy.pool
-        return (
-            MemoryObject("r3s3:channel", self.geometry.size),
-            MemoryObject("r3s3:pool", pool.buffers * pool.buffer) if pool else None,
-        )
+        return MemoryObject("r3s3:pool", pool.buffers * pool.buffer) if pool else None
 
-    def stock(self) -> None:
-        """Make the next epoch's memory now, off the recovery path: a pool with all its pages."""
-        if self._next[0] is self.rings:
-            self._next = self._make()
-            if pool := self._next[1]:
-                os.posix_fallocate(pool.fd, 0, pool.size)
+    def renew(self, keep_pool: bool = False) -> list[MemoryObject]:
+        """Begin a new epoch with fresh memory; returns the old objects, to be closed when convenient.
 
-    def renew(self) -> list[MemoryObject]:
-        """Begin a new epoch with fresh memory; returns the old objects, to be closed when convenient."""
-        old = [] if self.epoch == 0 else [each for each in (self.rings, self.pool) if each]
-        if self._next[0] is self.rings and self.epoch:
-            self._next = self._make()
-        self.rings, self.pool = self._next
+        `keep_pool` where all who can reach the pool stay: the client's instance, and the device, drained.
+        """
+        old = [self.rings]
+        self.rings = self._take_rings()
+        if self.pool and not keep_pool:
+            old.append(self.pool)
+            self.pool = self._make_pool()
         self.epoch += 1
         return old
 
     def signal(self, role: int) -> None:
         """Wake the end with `role`."""
-        _ring(self.client_wake if role == abi.ROLE_CLIENT else self.server_wake)
+        _ring(self.client_wake if role == abi.Role.CLIENT else self.server_wake)
 
     def pending(self) -> tuple[int, int]:
         """As seen from outside: (requests published but neither answered nor parked, progress counter)."""
@@ -127,12 +132,16 @@ class HostClient:
         self._queue: list[_Pending] = []
         self._sleep()
 
-    def submit(self, op: int, args: bytes, callback: Callable[[Reply], None], data: bytes = b"") -> None:
+    def submit(
+        self, op: int, args: bytes, callback: Callable[[Reply], None], data: bytes = b"", ring: bool = True
+    ) -> None:
         """Send a request; `callback` gets the reply, perhaps of a later epoch."""
         if len(data) > (room := self.connection.policy.slot_data):
             raise ValueError(f"{len(data)} bytes of input; a data buffer has {room}")
         self._queue.append(_Pending(op, args, data, callback, time.monotonic_ns()))
         self._pump()
+        if ring:
+            self.ring()
 
     @property
     def oldest_ns(self) -> int | None:
@@ -151,12 +160,15 @@ class HostClient:
             start = self.connection.geometry.data + buffer * self.connection.policy.slot_data
             rings[start : start + len(pending.data)] = pending.data
             args = _u64s(pending.args)
-            slot = abi.Slot(pending.op, 0, tag, self.connection.epoch, 0, len(pending.data), 0, args)
+            slot = abi.Slot(pending.op, 0, tag, self.connection.epoch, 0, len(pending.data), args)
             offset = abi.CHANNEL_REQUESTS + (self._tail % slots) * abi.Slot.SIZE
             rings[offset : offset + abi.Slot.SIZE] = slot.pack()
             self._tail = (self._tail + 1) & _U32
             self._store(abi.CHANNEL_REQUEST_TAIL, self._tail)
             self._unanswered[tag] = pending
+
+    def ring(self) -> None:
+        """Wake the server."""
         _ring(self.connection.server_wake)
 
     def _store(self, offset: int, value: int) -> None:
@@ -180,6 +192,7 @@ class HostClient:
             _ring(self.connection.client_wake)  # one came between: look again
         if self._queue:
             self._pump()
+            self.ring()
 
     def _collect(self) -> Iterator[tuple[int, Reply]]:
         slots = self.connection.policy.slots
@@ -202,6 +215,7 @@ class HostClient:
         self._queue = again + self._queue
         self._sleep()
         self._pump()
+        self.ring()
 
 
 def _u64s(args: bytes) -> tuple[int, int, int, int, int]:

@@ -10,7 +10,7 @@ from hypervisor import wire
 from hypervisor.abi import generated as abi
 from hypervisor.channels import Connection
 from hypervisor.dma import LiveDevice
-from hypervisor.instances import Instance, Lifecycle, Step
+from hypervisor.instances import Instance, Lifecycle, Outfit, Step
 from hypervisor.memory import MemoryObject
 from hypervisor.placement import End, InfoPages, Placement
 from hypervisor.policy import Component
@@ -19,7 +19,8 @@ from hypervisor.throttle import Throttle
 CHATTER_PER_S = 250  # hypercalls that cost their caller nothing (log, complain), after a burst
 CHATTER_BURST = 500
 _STATUS = struct.Struct("<II")
-_IN_USE = (abi.CHANNEL_STATE_OPEN, abi.CHANNEL_STATE_REOPEN)
+_CLOCK = struct.Struct("<Q")
+_IN_USE = (abi.ChannelState.OPEN, abi.ChannelState.REOPEN)
 _COUNTED = ("exits", "hypercalls", "waits", "doorbells", "signals", "wakeups")
 
 
@@ -47,9 +48,10 @@ class LiveComponent:
         if arguments:
             self.arguments = MemoryObject("r3s3:arguments", len(arguments), sole_writer=True)
             self.arguments.map[: len(arguments)] = arguments
-        self.grant_objects: list[MemoryObject] = []
+        self.grant_objects: list[MemoryObject] = []  # of the present instance
         self.instance: Instance | None = None
         self.spares: list[Instance] = []
+        self.unburied: list[Instance] = []  # dead, but not yet counted
         self.epoch = 0
         self.deaths = 0
         self.recoveries = 0
@@ -70,7 +72,7 @@ class LiveComponent:
         steps = [Step(op.MAP, abi.RO_WINDOW, self.status.size, fd=self.status.read_only_fd)]
         for end, connection in self.connections:
             own, peer = connection.client_wake, connection.server_wake
-            if end.role == abi.ROLE_SERVER:
+            if end.role == abi.Role.SERVER:
                 own, peer = peer, own
             steps.append(Step(op.DOORBELL, abi.DOORBELL_CHANNEL + end.index, fd=peer))
             steps.append(Step(op.WAKE, end.index, fd=own))
@@ -79,64 +81,75 @@ class LiveComponent:
                 steps.append(Step(op.DOORBELL, abi.DOORBELL_QUEUE + queue, fd=kick))
                 steps.append(Step(op.WAKE, abi.DOORBELL_QUEUE + queue, fd=call))
         if self.arguments:
-            place = self.placement.region(abi.REGION_KIND_ARGUMENTS)
+            place = self.placement.region(abi.RegionKind.ARGUMENTS)
             steps.append(Step(op.MAP, place.address, self.arguments.size, fd=self.arguments.read_only_fd))
-        whole = self.info.whole()
-        steps.append(Step(op.INFO, 0, len(whole), info=whole))
         return steps
 
     def adopt(self, instance: Instance, start: int) -> list[Step]:
         """Make `instance` the running one: a new epoch, and the steps that begin it."""
-        op = wire.Operation
         self.epoch += 1
         instance.epoch = self.epoch
         self.instance = instance
         self.progress_seen = -1
-        telemetry = self.placement.region(abi.REGION_KIND_TELEMETRY)
-        steps = [Step(op.MAP, telemetry.address, telemetry.size, wire.MAP_WRITABLE, instance.telemetry.fd)]
-        for end, connection in self.connections:
-            steps += self.ring_steps(end, connection)
-        self._renew_grant_objects()
-        objects = iter(self.grant_objects)
-        states = iter(self.states)
-        for region in self.placement.regions:
-            memory = None
-            if region.kind == abi.REGION_KIND_VRING and self.device:
-                memory = self.device.rings
-            elif region.kind == abi.REGION_KIND_GRANT_OBJECT:
-                memory = next(objects)
-            elif region.kind == abi.REGION_KIND_STATE:
-                memory = next(states)
-            if memory:
-                steps.append(Step(op.MAP, region.address, memory.size, wire.MAP_WRITABLE, memory.fd))
-        if self.device:
-            self.info.set_device(self.device.features, self.device.config)
-        epochs = [connection.epoch for _, connection in self.connections]
-        self.info.begin(self.epoch, start, instance.number, (time.time_ns(), 0), epochs)
-        head = self.info.whole() if self.device else self.info.head()
-        steps.append(Step(op.INFO, 0, len(head), info=head))
-        steps.append(Step(op.RUN))
-        return steps
-
-    def ring_steps(self, end: End, connection: Connection) -> list[Step]:
-        """Map the present rings of one end, and the pool if this is the end that lends it."""
-        op = wire.Operation
-        rings = connection.rings
-        steps = [Step(op.MAP, end.address, rings.size, wire.MAP_WRITABLE, rings.fd)]
-        if end.role == abi.ROLE_CLIENT and connection.pool:
-            place = self.placement.region(abi.REGION_KIND_POOL, end.channel.index)
-            pool = connection.pool
-            steps.append(Step(op.MAP, place.address, pool.size, wire.MAP_WRITABLE, pool.fd))
-        return steps
-
-    def _renew_grant_objects(self) -> None:
         for memory in self.grant_objects:
             memory.close()
-        self.grant_objects = [
-            MemoryObject("r3s3:grant", region.size)
-            for region in self.placement.regions
-            if region.kind == abi.REGION_KIND_GRANT_OBJECT
-        ]
+        self.grant_objects = self._own(instance)
+        _CLOCK.pack_into(self.status.map, abi.STATUS_WALL_CLOCK, time.time_ns())
+        steps = self._put_on(instance, self._outfit(instance, start, 0))
+        regions = [each for each in self.placement.regions if each.kind == abi.RegionKind.STATE]
+        for region, memory in zip(regions, self.states, strict=True):
+            steps.append(_map(region.address, memory))
+        return [*steps, Step(wire.Operation.RUN)]
+
+    def dress(self, instance: Instance) -> list[Step]:
+        """What a spare will want if the next to die is its predecessor, so that its adoption is one step."""
+        return self._put_on(instance, self._outfit(instance, abi.Start.RESTART, 1))
+
+    def _put_on(self, instance: Instance, outfit: Outfit) -> list[Step]:
+        """Bring a tender from the outfit it has to another."""
+        worn, instance.outfit = instance.outfit, outfit
+        steps = [_map(*each) for each in outfit.memory if each not in worn.memory]
+        if outfit.info != worn.info:
+            steps.append(Step(wire.Operation.INFO, 0, len(outfit.info), info=outfit.info))
+        return steps
+
+    def _outfit(self, instance: Instance, start: int, later: int) -> Outfit:
+        """The memory of one instance, and its info pages, in the present epoch or one (`later`) after it."""
+        memory = [(end.address, each.next_rings if later else each.rings) for end, each in self.connections]
+        objects = iter(self._own(instance))
+        for region in self.placement.regions:
+            if region.kind == abi.RegionKind.TELEMETRY:
+                memory.append((region.address, instance.telemetry))
+            elif region.kind == abi.RegionKind.VRING and self.device:
+                memory.append((region.address, self.device.next_rings if later else self.device.rings))
+            elif region.kind == abi.RegionKind.GRANT_OBJECT:
+                memory.append((region.address, next(objects)))
+        for end, connection in self.connections:
+            if end.role == abi.Role.CLIENT and connection.pool and not later:
+                memory.append((self._pool_address(end), connection.pool))
+        if self.device:
+            self.info.set_device(self.device.features, self.device.config)
+        epochs = [connection.epoch + later for _, connection in self.connections]
+        self.info.begin(self.epoch + later, start, instance.number, epochs)
+        return Outfit(memory, self.info.whole())
+
+    def _own(self, instance: Instance) -> list[MemoryObject]:
+        """The memory that this instance may lend, made when it is first asked for."""
+        regions = [each for each in self.placement.regions if each.kind == abi.RegionKind.GRANT_OBJECT]
+        if not instance.grant_objects:
+            instance.grant_objects = [MemoryObject("r3s3:grant", region.size) for region in regions]
+        return instance.grant_objects
+
+    def _pool_address(self, end: End) -> int:
+        return self.placement.region(abi.RegionKind.POOL, end.channel.index).address
+
+    def reconnect(self, instance: Instance, end: End, connection: Connection) -> list[Step]:
+        """Map the present rings of one end, and a new pool if this is the end that lends it."""
+        memory = {address: each for address, each in instance.outfit.memory}
+        memory[end.address] = connection.rings
+        if end.role == abi.Role.CLIENT and connection.pool:
+            memory[self._pool_address(end)] = connection.pool
+        return self._put_on(instance, Outfit(list(memory.items()), instance.outfit.info))
 
     # -- what peers are told --------------------------------------------------------------------------
 
@@ -160,7 +173,7 @@ class LiveComponent:
         """(unparked requests waiting for this server, progress counter), summed over its live channels."""
         waiting = progress = 0
         for end, connection in self.connections:
-            if end.role == abi.ROLE_SERVER and self.state_of(end) in _IN_USE:
+            if end.role == abi.Role.SERVER and self.state_of(end) in _IN_USE:
                 one, two = connection.pending()
                 waiting, progress = waiting + one, progress + two
         return waiting, progress
@@ -168,13 +181,18 @@ class LiveComponent:
     def counters(self) -> Counter[str]:
         """Counters over all instances so far: the tender's, and what the guests said of themselves."""
         result = Counter(self.totals)
-        if self.instance and self.instance.alive:
-            result.update(_counters_of(self.instance))
+        for instance in (*self.unburied, *([self.running] if self.running else [])):
+            result.update(_counters_of(instance))
         return result
 
-    def retire(self, instance: Instance) -> None:
-        """Keep the counters of an instance that ends."""
+    def bury(self, instance: Instance) -> None:
+        """Keep the counters of an instance that has ended."""
+        self.unburied.remove(instance)
         self.totals.update(_counters_of(instance))
+
+
+def _map(address: int, memory: MemoryObject) -> Step:
+    return Step(wire.Operation.MAP, address, memory.size, wire.MAP_WRITABLE, memory.fd)
 
 
 def _counters_of(instance: Instance) -> dict[str, int]:

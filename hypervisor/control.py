@@ -5,7 +5,7 @@ A UNIX stream socket (mode 0600), newline-delimited JSON in the manner of QMP:
     -> {"execute": "ps", "arguments": {}, "id": 1}
     <- {"return": [...], "id": 1}       or  {"error": {"class": "...", "desc": "..."}, "id": 1}
 
-Commands: `ps`; `log` {"since": n}; `kill` {"component": name}; `policy`; `report`. Clients are hostile: a
+Commands: `ps`; `log` {"since": n}; `kill` {"component": name}; `policy`. Clients are hostile: a
 line is at most LINE_MAX bytes, each has one answer on its way at a time and is not read meanwhile, one that
 does not take its answer loses its place when another client wants it, and the event loop waits for none.
 """
@@ -33,11 +33,7 @@ STALLED_S = 2.0
 
 
 class ControlError(Exception):
-    """A command that cannot be carried out; `kind` is the error's class on the wire."""
-
-    def __init__(self, kind: str, text: str) -> None:
-        super().__init__(text)
-        self.kind = kind
+    """A command that cannot be carried out: the error's class on the wire, and its text."""
 
 
 class _Client:
@@ -51,11 +47,9 @@ class _Client:
 
 
 class ControlSocket:
-    """Answers whoever connects to `listener`, a bound socket, until closed. `report` answers that command."""
+    """Answers whoever connects to `listener`, a bound socket, until closed."""
 
-    def __init__(
-        self, system: Hypervisor, listener: socket.socket, report: Callable[[], dict[str, Any]]
-    ) -> None:
+    def __init__(self, system: Hypervisor, listener: socket.socket) -> None:
         self._system, self._listener = system, listener
         self._clients: list[_Client] = []
         self._commands: dict[str, Callable[[dict[str, Any]], object]] = {
@@ -63,7 +57,6 @@ class ControlSocket:
             "log": self._log,
             "kill": self._kill,
             "policy": lambda _: asdict(system.policy),
-            "report": lambda _: report(),
         }
         listener.setblocking(False)
         system.loop.add_reader(listener.fileno(), self._accept)
@@ -141,7 +134,7 @@ class ControlSocket:
                 raise ControlError("CommandNotFound", f"no command {name!r}; there are: {known}")
             return {"return": self._commands[name](arguments), "id": identifier}
         except ControlError as error:
-            return {"error": {"class": error.kind, "desc": str(error)}, "id": identifier}
+            return {"error": dict(zip(("class", "desc"), error.args, strict=True)), "id": identifier}
         except (ValueError, RecursionError):
             return {"error": {"class": "JSONParsing", "desc": "not a line of JSON"}, "id": identifier}
 
@@ -149,7 +142,7 @@ class ControlSocket:
         since = arguments.get("since", 0)
         if not isinstance(since, int):
             raise ControlError("GenericError", "log: since is a record number")
-        return [record.as_json() for record in self._system.log.since(since)[-512:]]
+        return [record._asdict() for record in self._system.log.since(since)[-512:]]
 
     def _kill(self, arguments: dict[str, Any]) -> dict[str, Any]:
         name = str(arguments.get("component"))
@@ -178,20 +171,12 @@ def _plain(value: frozenset[int] | bytes) -> Any:
 
 def describe(component: LiveComponent) -> dict[str, Any]:
     """One row of `ps`: its present state, and its counters since the system's start."""
-    instance, counters = component.running, component.counters()
+    instance, policy, counters = component.running, component.policy, component.counters()
     state = "running" if instance else "gave up" if component.gave_up else "recovering"
     if component.exit_status is not None:
         state = f"exited {component.exit_status}"
-    return {
-        "name": component.name,
-        "epoch": component.epoch,
-        "state": state,
-        "pid": instance.pid if instance else None,
-        "is_program": component.policy.is_program,
-        "deaths": component.deaths,
-        "restarts": component.recoveries,
-        "spares": len(component.spares),
-        "memory": component.policy.memory,
-        "cpu_ms": counters["cpu_ns"] // 1_000_000,
-        **counters,
-    }
+    row = {"name": component.name, "epoch": component.epoch, "state": state}
+    row |= {"pid": instance.pid if instance else None, "spares": len(component.spares)}
+    row |= {"deaths": component.deaths, "restarts": component.recoveries}
+    row |= {"memory": policy.memory, "is_program": policy.is_program}
+    return row | {"cpu_ms": counters["cpu_ns"] // 1_000_000, **counters}

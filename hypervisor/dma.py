@@ -58,6 +58,9 @@ class Backend(Protocol):
     def close(self) -> None:
         """End the device process or the connection to it."""
 
+    def when_gone(self, then: Callable[[], None]) -> None:
+        """Call `then` when a back-end that was closed, or will be, can touch nothing any more."""
+
 
 class LiveDevice:
     """One device of a running system and the windows open on it."""
@@ -66,10 +69,14 @@ class LiveDevice:
         self.policy = policy
         flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
         self.eventfds = [(os.eventfd(0, flags), os.eventfd(0, flags)) for _ in range(policy.queues)]
-        self.rings = self._make_rings()
+        self._next: MemoryObject | None = None
+        self.rings = self._take_rings()
         self.backend: Backend | None = None
+        self._ended: Backend | None = None  # the one before
         self.started = False
+        self.draining = 0  # stops that have not been answered
         self.restarts = 0
+        self.withdrawn_ns = -(1 << 62)  # when a window was last closed by somebody else than the driver
         self._windows: dict[int, Window] = {}  # per-request windows, by I/O address
         self._late: list[Callable[[], None]] = []  # what waits for the drain
         self._next_iova = abi.GRANT_IOVA
@@ -84,8 +91,16 @@ class LiveDevice:
         """The device's configuration space."""
         return self.backend.config if self.backend else b""
 
-    def _make_rings(self) -> MemoryObject:
-        return MemoryObject("r3s3:vring", self.policy.queues * abi.VRING_STRIDE)
+    @property
+    def next_rings(self) -> MemoryObject:
+        """The rings of the next epoch."""
+        if self._next is None:
+            self._next = MemoryObject("r3s3:vring", self.policy.queues * abi.VRING_STRIDE)
+        return self._next
+
+    def _take_rings(self) -> MemoryObject:
+        rings, self._next = self.next_rings, None
+        return rings
 
     def start(self, pools: Sequence[tuple[int, MemoryObject]]) -> None:
         """Begin a driver epoch: fresh rings, windows on them and on `pools` ((iova, memory) each)."""
@@ -97,21 +112,41 @@ class LiveDevice:
         self.backend.start(queues, windows)
         self.started = True
 
+    def end(self) -> None:
+        """Give up the device process, or the connection to it."""
+        if self.backend:
+            self._ended = self.backend
+            self.backend.close()
+        self.backend, self.started = None, False
+
+    def when_gone(self, then: Callable[[], None]) -> None:
+        """Call `then` when the present back-end, which does not answer, or the last one, is really gone."""
+        backend = self.backend or self._ended
+        if backend:
+            backend.when_gone(then)
+        else:
+            then()
+
+    def renew(self) -> None:
+        """Fresh rings for the next epoch, which nobody of this one can reach."""
+        self._windows.clear()
+        self.rings.close()
+        self.rings = self._take_rings()
+
     def stop(self, done: Done) -> None:
-        """Drain the device, and make fresh, unshared rings; `done(False)` if it had to be given up.
+        """Drain the device; `done(False)` if it had to be given up.
 
         `start` may follow at once: a back-end carries its commands out in order, so the drain is over before
         it learns of new memory.
         """
-        self._windows.clear()
-        self.rings.close()
-        self.rings = self._make_rings()
         if not self.backend or not self.started:
             done(self.backend is not None)
             return
         self.started = False
+        self.draining += 1
 
         def stopped(drained: bool) -> None:
+            self.draining -= 1
             late, self._late = self._late, []
             done(drained)
             for each in late:

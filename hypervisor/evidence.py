@@ -30,13 +30,12 @@ class Evidence:
         self._memory: dict[str, deque[Death]] = {}
         self.records: deque[FaultRecord] = deque(maxlen=RECORDS)
 
-    def keep(self, record: FaultRecord, memory: MemoryObject) -> None:
-        """Take over `memory` of the instance that ended as `record` says."""
+    def keep(self, record: FaultRecord, memory: MemoryObject) -> list[MemoryObject]:
+        """Take over `memory` of the instance that ended as `record` says; returns what is to be closed."""
         self.records.append(record)
         deaths = self._memory.setdefault(record.component, deque())
         deaths.append(Death(record, memory))
-        if len(deaths) > KEEP:
-            deaths.popleft().memory.close()
+        return [deaths.popleft().memory] if len(deaths) > KEEP else []
 
     def of(self, component: str) -> list[Death]:
         """The deaths of `component` whose memory is still held."""

@@ -3,39 +3,23 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
-from hypervisor.abi import generated as abi
+from hypervisor.abi.generated import Fault, Hypercall, names
 from hypervisor.log import printable
 
 _EXCEPTION_SIGNALS = {0: 8, 1: 5, 3: 5, 4: 11, 5: 11, 6: 4, 7: 8, 16: 8, 17: 7, 19: 8}  # x86 vector -> signal
-_SIGNALS = {
-    abi.FAULT_UNKNOWN_HYPERCALL: 31,
-    abi.FAULT_DENIED_HYPERCALL: 31,
-    abi.FAULT_PANIC: 6,
-    abi.FAULT_KILLED: 9,
-    abi.FAULT_TENDER_DIED: 9,
-    abi.FAULT_TENDER_UNRESPONSIVE: 9,
-    abi.FAULT_HUNG: 9,
-    abi.FAULT_REVOKE_DEADLINE: 9,
-    abi.FAULT_MEMORY: 9,
-    abi.FAULT_INTERNAL: 7,
-}
+_SIGNALS: dict[int, int] = {
+    Fault.UNKNOWN_HYPERCALL: 31, Fault.DENIED_HYPERCALL: 31, Fault.PANIC: 6, Fault.KILLED: 9, Fault.HUNG: 9,
+    Fault.TENDER_DIED: 9, Fault.TENDER_UNRESPONSIVE: 9, Fault.REVOKE_DEADLINE: 9, Fault.MEMORY: 9,
+    Fault.INTERNAL: 7,
+}  # fmt: skip
 _SEGV = 11
 # What a tender may say of its guest; everything else is the hypervisor's to say.
 _REPORTABLE = {
-    abi.FAULT_EXCEPTION,
-    abi.FAULT_UNKNOWN_HYPERCALL,
-    abi.FAULT_DENIED_HYPERCALL,
-    abi.FAULT_WINDOW,
-    abi.FAULT_PHYSICAL,
-    abi.FAULT_DOORBELL,
-    abi.FAULT_TRIPLE_FAULT,
-    abi.FAULT_BAD_ARGUMENT,
-    abi.FAULT_MEMORY,
-    abi.FAULT_INTERNAL,
-}
+    Fault.EXCEPTION, Fault.UNKNOWN_HYPERCALL, Fault.DENIED_HYPERCALL, Fault.WINDOW, Fault.PHYSICAL,
+    Fault.DOORBELL, Fault.TRIPLE_FAULT, Fault.BAD_ARGUMENT, Fault.MEMORY, Fault.INTERNAL,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,28 +43,24 @@ class FaultRecord:
         cls, component: str, epoch: int, words: tuple[int, ...], registers: dict[str, int], text: str
     ) -> FaultRecord:
         """A tender's FAULT: kind, vector, error code, address, rip, rsp, whatever it claims."""
-        kind = words[0] if words[0] in _REPORTABLE else abi.FAULT_INTERNAL
+        kind = words[0] if words[0] in _REPORTABLE else Fault.INTERNAL
         vector, error_code, address, rip, rsp = words[1:6]
         return cls(component, epoch, kind, vector, error_code, address, rip, rsp, text, registers)
 
     @property
     def signal(self) -> int:
         """The signal a UNIX process would have died of."""
-        if self.kind == abi.FAULT_EXCEPTION:
+        if self.kind == Fault.EXCEPTION:
             return _EXCEPTION_SIGNALS.get(self.vector, _SEGV)
         return _SIGNALS.get(self.kind, _SEGV)
 
     def describe(self) -> str:
         """One line for logs and people."""
-        text = abi.FAULT_NAMES.get(self.kind, str(self.kind))
-        if self.kind == abi.FAULT_EXCEPTION:
+        text = names(Fault).get(self.kind, str(self.kind))
+        if self.kind == Fault.EXCEPTION:
             text += f" {self.vector} (error code {self.error_code:#x})"
-        if self.kind in (abi.FAULT_EXCEPTION, abi.FAULT_WINDOW, abi.FAULT_PHYSICAL, abi.FAULT_DOORBELL):
+        if self.kind in (Fault.EXCEPTION, Fault.WINDOW, Fault.PHYSICAL, Fault.DOORBELL):
             text += f" at address {self.address:#x}, rip {self.rip:#x}"
-        if self.kind in (abi.FAULT_UNKNOWN_HYPERCALL, abi.FAULT_DENIED_HYPERCALL):
-            text += f" {abi.HYPERCALL_NAMES.get(self.address, str(self.address))}, rip {self.rip:#x}"
+        if self.kind in (Fault.UNKNOWN_HYPERCALL, Fault.DENIED_HYPERCALL):
+            text += f" {names(Hypercall).get(self.address, str(self.address))}, rip {self.rip:#x}"
         return f"{text}: {printable(self.message)}" if self.message else text
-
-    def as_json(self) -> dict[str, Any]:
-        """A plain dictionary with the kind's name added."""
-        return {**asdict(self), "kind_name": abi.FAULT_NAMES.get(self.kind, "?"), "signal": self.signal}

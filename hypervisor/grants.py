@@ -1,7 +1,5 @@
 """Grants: memory objects one component lends to the peer of a channel, until revoked.
 
-    FREE -> ACTIVE -> REVOKING -> FREE
-
 A grant is one whole object (a descriptor is authority over all of it). Only the channel's peer may use it:
 map it (once), copy, or open its device's DMA window on it. Revocation first makes new uses impossible, then
 takes back what is in use, and answers the owner only when nobody can reach the object; a grantee's tender
@@ -12,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 
-from hypervisor.abi import generated as abi
 from hypervisor.channels import Connection
 from hypervisor.instances import Instance
 from hypervisor.memory import MemoryObject
@@ -23,17 +19,9 @@ GRANTS_MAX = 256  # of one owner
 _INDEX_BITS = 16
 
 
-class GrantState(Enum):
-    """Where a grant is in its life."""
-
-    ACTIVE = "active"
-    REVOKING = "revoking"
-    FREE = "free"
-
-
 @dataclass
 class Grant:
-    """One lent object. `mapped`: (grantee, address, slot); `iova`: not 0 while a device sees it."""
+    """One lent object. `mapped`: (grantee, address); `iova`: not 0 while a device sees it."""
 
     number: int
     owner: Instance
@@ -41,8 +29,8 @@ class Grant:
     memory: MemoryObject
     connection: Connection
     rights: int
-    state: GrantState = GrantState.ACTIVE
-    mapped: tuple[Instance, int, int] | None = None
+    active: bool = True  # False from the moment it is revoked
+    mapped: tuple[Instance, int] | None = None
     iova: int = 0
     busy: int = 0  # operations under way that still refer to the object
     on_idle: list[Callable[[], None]] = field(default_factory=list)
@@ -94,21 +82,19 @@ class GrantTable:
     def owned(self, number: int, owner: Instance) -> Grant | None:
         """The active grant `number` if `owner` made it."""
         grant = self._grants.get(number)
-        return grant if grant and grant.owner is owner and grant.state is GrantState.ACTIVE else None
+        return grant if grant and grant.owner is owner and grant.active else None
 
     def offered(self, number: int, connection: Connection, rights: int = 0) -> Grant | None:
         """The active grant `number` if it was lent over `connection` with all of `rights`."""
         grant = self._grants.get(number)
-        if not grant or grant.connection is not connection or grant.state is not GrantState.ACTIVE:
-            return None
-        return grant if grant.rights & rights == rights else None
+        lent = grant and grant.active and grant.connection is connection
+        return grant if grant and lent and grant.rights & rights == rights else None
 
     def revoke(self, grant: Grant, done: Callable[[], None]) -> None:
         """Allow no new use; `done` once nothing uses the object. The caller takes back what is in use."""
-        grant.state = GrantState.REVOKING
+        grant.active = False
 
         def free() -> None:
-            grant.state = GrantState.FREE
             self._grants.pop(grant.number, None)
             done()
 
@@ -125,16 +111,10 @@ class GrantTable:
         """Grants lent over `connection`."""
         return (grant for grant in list(self._grants.values()) if grant.connection is connection)
 
-    def slot_in_use(self, instance: Instance, writable: bool) -> set[int]:
-        """Window slots in which `instance` has grants mapped."""
-        base_rights = abi.GRANT_RIGHTS_WRITE if writable else 0
-        return {
-            grant.mapped[2]
-            for grant in self._grants.values()
-            if grant.mapped
-            and grant.mapped[0] is instance
-            and grant.rights & abi.GRANT_RIGHTS_WRITE == base_rights
-        }
+    def addresses_in_use(self, instance: Instance) -> set[int]:
+        """Where `instance` has grants mapped."""
+        mapped = [grant.mapped for grant in self._grants.values() if grant.mapped]
+        return {address for grantee, address in mapped if grantee is instance}
 
     def __len__(self) -> int:
         return len(self._grants)

@@ -8,6 +8,7 @@ Lifecycle (each arrow is a guarded transition):
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -24,6 +25,7 @@ from hypervisor.abi import generated as abi
 from hypervisor.memory import MemoryObject
 from hypervisor.policy import Component
 
+BURIAL_S = 0.008  # from a death to what can wait, until the recovery is over
 STEPS_MAX = 128  # of one record, lest it carry more descriptors than one can
 REGISTERS_MAX = 64
 _U64 = (1 << 64) - 1
@@ -61,6 +63,13 @@ class Step(NamedTuple):
     c: int = 0
     fd: int = -1
     info: bytes = b""
+
+
+class Outfit(NamedTuple):
+    """What a tender has been given for one epoch: (address, memory) to write to, and info pages."""
+
+    memory: list[tuple[int, MemoryObject]]
+    info: bytes
 
 
 def pack_steps(steps: Sequence[Step]) -> tuple[bytes, list[int]]:
@@ -103,6 +112,8 @@ class Instance:
         self.ram = MemoryObject(f"r3s3:{component.name}", component.memory)
         self.telemetry = MemoryObject("r3s3:telemetry", abi.PAGE_SIZE)
         self.stats = Stats()
+        self.grant_objects: list[MemoryObject] = []
+        self.outfit = Outfit([], b"")
         self.sock, self.tender_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         for end in (self.sock, self.tender_end):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
@@ -117,6 +128,7 @@ class Instance:
         self.pinged = False  # a PING has not been answered
         self.last_pong_ns = time.monotonic_ns()
         self.holds: list[Callable[[], None]] = []  # to be called once it cannot touch anything any more
+        self._cpu_ns = 0
         self._sequence = 0
         self._acknowledged = 0
         self._waiting: dict[int, Callable[[], None]] = {}
@@ -187,6 +199,7 @@ class Instance:
     def kill(self, number: int = signal.SIGKILL) -> None:
         """SIGKILL the tender; returns at once."""
         self.doomed = True
+        self.cpu_ns()  # as long as it can be read
         if self.pidfd >= 0:
             try:
                 signal.pidfd_send_signal(self.pidfd, number)
@@ -203,13 +216,11 @@ class Instance:
         return bool(poll.poll(0))
 
     def cpu_ns(self) -> int:
-        """CPU time the tender has used, ns; 0 when it cannot be read."""
-        if not self.pid:
-            return 0  # not there yet; and process 0 would mean ourselves
-        try:
-            return time.clock_gettime_ns(~self.pid << 3 | _CPUCLOCK_SCHED)
-        except OSError:
-            return 0
+        """CPU time the tender has used, ns; as last read when it cannot be any more."""
+        if self.pid:  # 0: not there yet; and process 0 would mean ourselves
+            with contextlib.suppress(OSError):
+                self._cpu_ns = time.clock_gettime_ns(~self.pid << 3 | _CPUCLOCK_SCHED)
+        return self._cpu_ns
 
     def telemetry_counters(self) -> abi.Telemetry:
         """What the guest says of itself; never trusted."""

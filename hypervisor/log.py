@@ -5,17 +5,15 @@ from __future__ import annotations
 import itertools
 import time
 from collections import deque
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hypervisor.abi.generated import LOG_LEVEL_INFO, LOG_LEVEL_NAMES
+from hypervisor.abi.generated import LogLevel
 
 RECORDS = 4096
 
 
 def printable(text: str) -> str:
     """`text` with everything escaped that is not printable, so that no guest writes to a terminal."""
-    if text.isprintable():
-        return text
     return "".join([c if c.isprintable() else ascii(c)[1:-1] for c in text])
 
 
@@ -29,10 +27,6 @@ class Record(NamedTuple):
     level: int
     text: str
 
-    def as_json(self) -> dict[str, Any]:
-        """A plain dictionary, the level by its name."""
-        return {**self._asdict(), "level": LOG_LEVEL_NAMES.get(self.level, "info")}
-
 
 class Log:
     """The last RECORDS records."""
@@ -41,7 +35,7 @@ class Log:
         self._records: deque[Record] = deque(maxlen=RECORDS)
         self._numbers = itertools.count(1)
 
-    def add(self, component: str, epoch: int, text: str, level: int = LOG_LEVEL_INFO) -> None:
+    def add(self, component: str, epoch: int, text: str, level: int = LogLevel.INFO) -> None:
         """Append one record."""
         record = Record(next(self._numbers), time.time(), component, epoch, level, printable(text))
         self._records.append(record)

@@ -28,7 +28,7 @@ class Output:
         self._positions: dict[int, int] = {}
         self._queues: dict[int, queue.SimpleQueue[tuple[bytes, Callable[[int], None]] | None]] = {}
         self._threads: list[threading.Thread] = []
-        for stream, fd in ((abi.STREAM_STDOUT, stdout_fd), (abi.STREAM_STDERR, stderr_fd)):
+        for stream, fd in ((abi.Stream.STDOUT, stdout_fd), (abi.Stream.STDERR, stderr_fd)):
             self._queues[stream] = queue.SimpleQueue()
             thread = threading.Thread(target=self._writer, args=(fd, self._queues[stream]), daemon=True)
             self._threads.append(thread)
@@ -45,7 +45,7 @@ class Output:
                     except BlockingIOError:  # somebody else made the descriptor non-blocking
                         select.select([], [fd], [])
             except OSError:
-                status = abi.ERROR_IO
+                status = abi.Error.IO
             self._loop.post(lambda finished=finished, status=status: finished(status))  # type: ignore[misc]
 
     def write(self, stream: int, writer: int, position: int, data: bytes, done: Done) -> None:
@@ -54,7 +54,7 @@ class Output:
         key = stream << 32 | writer
         reached = self._positions.get(key, 0)
         if jobs is None or position > reached:
-            done(abi.ERROR_INVAL, reached)
+            done(abi.Error.INVAL, reached)
             return
         fresh = data[reached - position :]
         end = reached + len(fresh)

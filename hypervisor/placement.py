@@ -20,7 +20,6 @@ _GUARD = 0x10000  # unmapped space between neighbours, so that running off an ob
 GRANT_SLOT = 0x100000
 GRANT_SLOTS = 64
 _NONE = 0xFFFFFFFF
-_INFO_EPOCH = struct.Struct("<II")
 
 
 class PlacementError(Exception):
@@ -76,10 +75,8 @@ class _Space:
         address = self._next
         self._next += page_align(size) + _GUARD
         if self._next > self._end:
-            raise PlacementError(
-                f"component {self._owner}: its channels, pools and grants need more than its window holds; "
-                "lower slots, slot_data, buffers or clients in its manifest"
-            )
+            what = "its channels, pools and grants do not fit; lower slots, slot_data, buffers or clients"
+            raise PlacementError(f"component {self._owner}: {what}")
         return address
 
 
@@ -94,10 +91,10 @@ def place(policy: Policy, component: Component, arguments_size: int = 0) -> Plac
     result = Placement(component)
     add = result.regions.append
     telemetry = writable.take(abi.PAGE_SIZE)
-    add(Region("telemetry", abi.REGION_KIND_TELEMETRY, None, telemetry, abi.PAGE_SIZE))
+    add(Region("telemetry", abi.RegionKind.TELEMETRY, None, telemetry, abi.PAGE_SIZE))
     for channel in policy.channels_of(component.name):
         size = Geometry.of(channel.slots, channel.slot_data).size
-        for role, name in ((abi.ROLE_CLIENT, channel.client), (abi.ROLE_SERVER, channel.server)):
+        for role, name in ((abi.Role.CLIENT, channel.client), (abi.Role.SERVER, channel.server)):
             if name == component.name:
                 result.ends.append(End(len(result.ends), channel, role, writable.take(size)))
         if channel.client == component.name:
@@ -107,15 +104,14 @@ def place(policy: Policy, component: Component, arguments_size: int = 0) -> Plac
         result.regions += _of_device(policy, device, writable)
     for state in component.states:
         size = page_align(state.size)
-        add(Region(state.name, abi.REGION_KIND_STATE, None, writable.take(size), size))
+        add(Region(state.name, abi.RegionKind.STATE, None, writable.take(size), size))
     if arguments_size:
         address = read_only.take(arguments_size)
-        add(Region("arguments", abi.REGION_KIND_ARGUMENTS, None, address, arguments_size))
+        add(Region("arguments", abi.RegionKind.ARGUMENTS, None, address, arguments_size))
     if len(result.ends) > abi.CHANNELS or len(result.regions) > abi.REGIONS:
-        raise PlacementError(
-            f"component {component.name}: {len(result.ends)} channels and {len(result.regions)} regions; "
-            f"at most {abi.CHANNELS} and {abi.REGIONS} fit"
-        )
+        what = f"{len(result.ends)} channels and {len(result.regions)} regions"
+        most = f"{abi.CHANNELS} and {abi.REGIONS} fit"
+        raise PlacementError(f"component {component.name}: {what}; at most {most}")
     result.grants_writable = writable.take(GRANT_SLOTS * GRANT_SLOT)
     result.grants_read_only = read_only.take(GRANT_SLOTS * GRANT_SLOT // 2)
     return result
@@ -126,48 +122,52 @@ def _lent(channel: Channel, space: _Space) -> Iterator[Region]:
     name, index = channel.client_interface, channel.index
     if pool := channel.pool:
         address = space.take(pool.size)
-        yield Region(name, abi.REGION_KIND_POOL, index, address, pool.size, unit=pool.buffer)
+        yield Region(name, abi.RegionKind.POOL, index, address, pool.size, unit=pool.buffer)
     if channel.grants:
         size = channel.grants.pages * abi.PAGE_SIZE
         if size > GRANT_SLOT:
-            raise PlacementError(
-                f"component {channel.client}: a grant object of {size} bytes; whom it is lent to can map "
-                f"{GRANT_SLOT} at most; lower pages in its manifest"
-            )
+            what = f"a grant object of {size} bytes; lower its pages, {GRANT_SLOT} bytes can be mapped"
+            raise PlacementError(f"component {channel.client}: {what}")
         for _ in range(channel.grants.count):
-            yield Region(name, abi.REGION_KIND_GRANT_OBJECT, index, space.take(size), size)
+            yield Region(name, abi.RegionKind.GRANT_OBJECT, index, space.take(size), size)
 
 
 def _of_device(policy: Policy, device: Device, space: _Space) -> Iterator[Region]:
     """The driver's virtqueues, and the pools it may point the device at without seeing them."""
     size = device.queues * abi.VRING_STRIDE
     address, unit = space.take(size), device.queue_size
-    yield Region(device.interface, abi.REGION_KIND_VRING, None, address, size, abi.VRING_IOVA, unit)
+    yield Region(device.interface, abi.RegionKind.VRING, None, address, size, abi.VRING_IOVA, unit)
     iova = abi.POOL_IOVA
     for channel in policy.channels_of(device.component):
-        if channel.server == device.component and (pool := channel.pool):
-            name, index = channel.server_interface, channel.index
-            yield Region(name, abi.REGION_KIND_POOL, index, 0, pool.size, iova, pool.buffer)
+        name, index = channel.server_interface, channel.index
+        serves = channel.server == device.component and name == device.channel_interface
+        if serves and (pool := channel.pool):
+            yield Region(name, abi.RegionKind.POOL, index, 0, pool.size, iova, pool.buffer)
             iova += page_align(pool.size) + abi.PAGE_SIZE
+
+
+class Machine(NamedTuple):
+    """What guests are told about the host; `cpus` are those this system may use."""
+
+    tsc_khz: int
+    cpus: int
+    spin_ns: int  # the longest spin that pays before a wait
 
 
 class InfoPages:
     """The info pages of one component: fixed parts packed once, epochs filled in for each instance."""
 
-    def __init__(
-        self, placement: Placement, *, heap: tuple[int, int], tsc_khz: int, cpus: int, spin_ns: int
-    ) -> None:
+    def __init__(self, placement: Placement, heap: tuple[int, int], machine: Machine) -> None:
         self._placement = placement
         component = placement.component
         self._pages = bytearray(abi.INFO_PAGES * abi.PAGE_SIZE)
-        info = abi.Info(abi.INFO_MAGIC, abi.ABI_VERSION, name=component.name.encode())
+        self._info = info = abi.Info(abi.INFO_MAGIC, abi.ABI_VERSION, name=component.name.encode())
         info.channels, info.regions = len(placement.ends), len(placement.regions)
-        info.cpus, info.tsc_khz, info.spin_ns = cpus, tsc_khz, spin_ns
+        info.tsc_khz, info.cpus, info.spin_ns = machine
         info.heap_base, info.heap_size = heap
-        self._put(0, info.pack())
         parameters = abi.INFO_PARAMETERS
         for end in placement.ends:
-            parameter = end.channel.parameter if end.role == abi.ROLE_SERVER else b""
+            parameter = end.channel.parameter if end.role == abi.Role.SERVER else b""
             if parameters + len(parameter) > len(self._pages):
                 raise PlacementError(f"component {component.name}: its channel parameters do not fit")
             self._put(abi.INFO_CHANNELS + end.index * abi.ChannelEntry.SIZE, _entry(end, parameters))
@@ -187,19 +187,13 @@ class InfoPages:
         """What was negotiated with the component's device; `config` at most 256 bytes."""
         self._put(abi.INFO_DEVICE, struct.pack("<Q256s", features, config[:256]))
 
-    def begin(self, epoch: int, start: int, instance: int, clock: tuple[int, int], epochs: list[int]) -> None:
-        """Fill in what differs between instances; `epochs` one per end, `clock` (CLOCK_REALTIME ns, TSC)."""
-        offsets = abi.Info.OFFSETS
-        _INFO_EPOCH.pack_into(self._pages, offsets["epoch"], epoch, start)
-        struct.pack_into("<Q", self._pages, offsets["instance"], instance)
-        struct.pack_into("<QQ", self._pages, offsets["wall_clock_ns"], *clock)
+    def begin(self, epoch: int, start: int, instance: int, epochs: list[int]) -> None:
+        """Fill in what differs between instances; `epochs` one per end."""
+        self._info.epoch, self._info.start, self._info.instance = epoch, start, instance
+        self._put(0, self._info.pack())
         at = abi.INFO_CHANNELS + abi.ChannelEntry.OFFSETS["epoch"]
         for index, value in enumerate(epochs):
             struct.pack_into("<I", self._pages, at + index * abi.ChannelEntry.SIZE, value)
-
-    def head(self) -> bytes:
-        """The part that `begin` changes: from the start to the end of the channel table in use."""
-        return bytes(self._pages[: abi.INFO_CHANNELS + len(self._placement.ends) * abi.ChannelEntry.SIZE])
 
     def whole(self) -> bytes:
         """Everything in use."""
@@ -208,7 +202,7 @@ class InfoPages:
 
 def _entry(end: End, parameters: int) -> bytes:
     """The channel's entry; what the server alone is told is at `parameters`."""
-    channel, is_client = end.channel, end.role == abi.ROLE_CLIENT
+    channel, is_client = end.channel, end.role == abi.Role.CLIENT
     geometry = Geometry.of(channel.slots, channel.slot_data)
     name, peer = channel.client_interface, channel.server
     if not is_client:

@@ -7,7 +7,7 @@ stated here does not exist (deny by default). Sizes are bytes, times as named.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 
@@ -126,13 +126,6 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Trust:
-    """Components with a part in the system's own running."""
-
-    supervisor: str | None = None  # the reincarnation server: receives fault records
-
-
-@dataclass(frozen=True)
 class Policy:
     """Everything one system may do."""
 
@@ -140,14 +133,7 @@ class Policy:
     components: tuple[Component, ...]
     channels: tuple[Channel, ...]
     devices: tuple[Device, ...]
-    trust: Trust = field(default_factory=Trust)
-
-    def component(self, name: str) -> Component:
-        """The component called `name`; KeyError where there is none."""
-        for component in self.components:
-            if component.name == name:
-                return component
-        raise KeyError(name)
+    supervisor: str | None = None  # the reincarnation server: receives fault records
 
     def channels_of(self, name: str) -> list[Channel]:
         """Channels with `name` at either end, in the order of their index in the component's info page."""

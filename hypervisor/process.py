@@ -20,12 +20,12 @@ from hypervisor.evidence import Evidence
 from hypervisor.faults import FaultRecord
 from hypervisor.figures import Figures
 from hypervisor.grants import Grant, GrantTable
-from hypervisor.instances import Instance, Lifecycle, Step, registers_of
+from hypervisor.instances import BURIAL_S, Instance, Lifecycle, Step, registers_of
 from hypervisor.log import Log
 from hypervisor.loop import Loop
 from hypervisor.memory import MemoryObject
 from hypervisor.output import Output
-from hypervisor.placement import End, InfoPages, place
+from hypervisor.placement import End, InfoPages, Machine, place
 from hypervisor.policy import Policy
 from hypervisor.recovery import Recovery, other_role
 from hypervisor.supervision import Supervision
@@ -37,15 +37,14 @@ SPARE_DELAY_MAX_S = 1.0
 COMPLAINT_DELAYS_S = (0.0, 0.0, 0.01, 0.1, 1.0, 10.0)
 COMPLAINT_MEMORY_NS = 60_000_000_000  # complaints further apart do not add up
 DEVICE_RETRY_S = 0.25
+WITHDRAWN_NS = 1_000_000_000  # for so long a device may find descriptors for a window that was taken back
 TEARDOWN_S = 2.0
 
 
 class Launcher(Protocol):
     """Makes processes. Results come back through the hypervisor's `tender_spawned` and `child_exited`."""
 
-    tsc_khz: int
-    cpus: int
-    spin_ns: int
+    machine: Machine
 
     def heap(self, component: str) -> tuple[int, int]:
         """(address, bytes) of the heap the component's image leaves."""
@@ -78,7 +77,7 @@ class Hypervisor:
         self.evidence = Evidence()
         self.grants = GrantTable()
         self.output = Output(self.loop, stdout, stderr)
-        self.figures = Figures()
+        self.figures = Figures(launcher.machine.tsc_khz)
         self.watch = Watch(self)
         self.connections = {channel.index: Connection(channel) for channel in policy.channels}
         self.devices = {device.component: LiveDevice(device) for device in policy.devices}
@@ -104,20 +103,14 @@ class Hypervisor:
         for component in self.policy.components:
             arguments = self._arguments.get(component.name, b"")
             placement = place(self.policy, component, len(arguments))
-            info = InfoPages(
-                placement,
-                heap=self.launcher.heap(component.name),
-                tsc_khz=self.launcher.tsc_khz,
-                cpus=self.launcher.cpus,
-                spin_ns=self.launcher.spin_ns,
-            )
+            info = InfoPages(placement, self.launcher.heap(component.name), self.launcher.machine)
             device = self.devices.get(component.name)
             live = LiveComponent(component, placement, info, self.connections, device, arguments)
             self.components[component.name] = live
             live.spares.append(self._spawn(live))
         for device in self.devices.values():
             device.backend, _ = self._make_backend(device)
-        supervisor = self.policy.trust.supervisor
+        supervisor = self.policy.supervisor
         for connection in self.connections.values():
             if supervisor and connection.policy.client == "hypervisor":
                 self.supervision = Supervision(connection)
@@ -131,26 +124,24 @@ class Hypervisor:
 
     def _start_fresh(self, component: LiveComponent) -> None:
         for end, connection in component.connections:
-            component.set_state(end, abi.CHANNEL_STATE_OPEN, connection.epoch)
+            component.set_state(end, abi.ChannelState.OPEN, connection.epoch)
         if component.device:
             component.device.start(self.pools_of(component))
         instance = component.spares.pop(0)
-        steps = component.adopt(instance, abi.START_FRESH)
-        instance.apply(steps, lambda: self._fresh_started(component))
+        steps = component.adopt(instance, abi.Start.FRESH)
+        started = self.on_program_started if component.policy.is_program else lambda _: None
+        instance.apply(steps, lambda: started(component))
         instance.started_ns = time.monotonic_ns()
         instance.move(Lifecycle.RUNNING)
 
-    def _fresh_started(self, component: LiveComponent) -> None:
-        if component.policy.is_program:
-            self.on_program_started(component)
-
     # -- instances ------------------------------------------------------------------------------------
 
-    def _spawn(self, component: LiveComponent) -> Instance:
+    def _spawn(self, component: LiveComponent, warm: bool = False) -> Instance:
         instance = Instance(component.policy)
         self._instances[instance.number] = instance
         self.launcher.spawn(instance)
-        instance.apply(component.preparation())
+        ahead = [*component.dress(instance), Step(wire.Operation.WARM)] if warm else []
+        instance.apply(component.preparation() + ahead)
         self.loop.add_reader(instance.sock.fileno(), lambda: self._on_tender(instance))
         return instance
 
@@ -162,17 +153,18 @@ class Hypervisor:
         return instance
 
     def _restock(self) -> None:
-        """Make the spares and the next epochs' memory that recovery will want."""
+        """Make the spares that recovery will want, and dress those that are there for what has changed."""
         if self._closing:
             return
         for component in self.components.values():
             if component.policy.is_program or component.gave_up:
                 continue
             wanted = component.policy.restart.spares if self.spares_wanted else 0
+            for spare in component.spares:
+                if steps := component.dress(spare):
+                    spare.apply(steps)
             while len(component.spares) < wanted:
-                component.spares.append(self._spawn(component))
-            for _, connection in component.connections:
-                connection.stock()
+                component.spares.append(self._spawn(component, warm=True))
 
     def tender_spawned(self, number: int, pid: int, pidfd: int) -> None:
         """The launcher made the tender of instance `number`."""
@@ -185,13 +177,13 @@ class Hypervisor:
     def tender_failed(self, number: int, why: str) -> None:
         """The launcher could not make the tender of instance `number`."""
         instance = self._instances[number]
-        self._ended(instance, abi.FAULT_INTERNAL, f"no tender: {why}")
+        self.ended(instance, abi.Fault.INTERNAL, f"no tender: {why}")
         self._forget(instance)
 
     def _tender_gone(self, instance: Instance) -> None:
         """The process has ended: nothing of it can touch anything any more."""
         self.loop.remove_reader(instance.pidfd)
-        self._ended(instance, abi.FAULT_TENDER_DIED, "its tender process ended")
+        self.ended(instance, abi.Fault.TENDER_DIED, "its tender process ended")
         self._forget(instance)
 
     def _forget(self, instance: Instance) -> None:
@@ -202,9 +194,9 @@ class Hypervisor:
             recovery.tender_gone(instance)
         self.loop.remove_reader(instance.sock.fileno())
         self._instances.pop(instance.number, None)
-        self.loop.call_later(0, instance.close)  # its counters are read first
+        self.loop.call_later(BURIAL_S, instance.close)  # its counters are read first
 
-    def _ended(self, instance: Instance, kind: int, why: str) -> None:
+    def ended(self, instance: Instance, kind: int, why: str) -> None:
         """A tender that went away by itself: a death, or a spare to replace."""
         component = self.components[instance.component.name]
         if instance is component.running:
@@ -212,7 +204,7 @@ class Hypervisor:
         elif instance in component.spares:
             component.spares.remove(instance)
             self._discard(instance)
-            self.log.add(component.name, component.epoch, f"lost a spare: {why}", abi.LOG_LEVEL_WARNING)
+            self.log.add(component.name, component.epoch, f"lost a spare: {why}", abi.LogLevel.WARNING)
             delay = min(SPARE_DELAY_MAX_S, SPARE_DELAY_S * 2 ** min(component.spare_failures, 16))
             component.spare_failures += 1
             self.loop.call_later(delay, self._restock)
@@ -222,6 +214,8 @@ class Hypervisor:
         instance.kill()
         instance.move(Lifecycle.ENDED)
         instance.ram.close()
+        for memory in instance.grant_objects:
+            memory.close()
 
     def _on_tender(self, instance: Instance) -> None:
         try:
@@ -232,7 +226,7 @@ class Hypervisor:
             message = None
         if message is None:
             self.loop.remove_reader(instance.sock.fileno())
-            self._ended(instance, abi.FAULT_TENDER_DIED, "its tender closed its socket")
+            self.ended(instance, abi.Fault.TENDER_DIED, "its tender closed its socket")
             return
         component = self.components[instance.component.name]
         instance.last_pong_ns = time.monotonic_ns()
@@ -240,9 +234,6 @@ class Hypervisor:
         if kind == wire.Kind.HYPERCALL and instance is component.running and not instance.calling:
             instance.calling = True
             hypercalls.dispatch(hypercalls.Call(self, component, instance, message))
-        elif kind == wire.Kind.ACK and message.args[0]:
-            why = f"its tender could not do step {message.args[1]}: error {message.args[0]}"
-            self._ended(instance, abi.FAULT_INTERNAL, why)
         elif kind == wire.Kind.ACK and instance.acknowledged(message.sequence):
             pass
         elif kind == wire.Kind.PONG and instance.pinged:
@@ -250,13 +241,13 @@ class Hypervisor:
         elif kind == wire.Kind.FAULT:
             self._on_fault(component, instance, message)
         else:  # so that nobody can keep the event loop busy with records that mean nothing
-            self._ended(instance, abi.FAULT_INTERNAL, f"its tender sent a record ({kind}) that was not due")
+            self.ended(instance, abi.Fault.INTERNAL, f"its tender sent a record ({kind}) that was not due")
 
     def _on_fault(self, component: LiveComponent, instance: Instance, message: wire.Message) -> None:
-        if instance is not component.running:
-            self._ended(instance, abi.FAULT_INTERNAL, "a spare failed")
-            return
         registers, text = registers_of(message.body)
+        if instance is not component.running:
+            self.ended(instance, abi.Fault.INTERNAL, f"it failed: {text}")
+            return
         record = FaultRecord.reported(component.name, instance.epoch, message.args, registers, text)
         self.fail(component, record)
 
@@ -280,31 +271,32 @@ class Hypervisor:
         """The operator's kill; False if it is not running just now."""
         if component.running is None:
             return False
-        self.blame(component, abi.FAULT_KILLED, why)
+        self.blame(component, abi.Fault.KILLED, why)
         return True
 
-    def bury(self, component: LiveComponent, instance: Instance, record: FaultRecord) -> None:
-        """End `instance` and keep its evidence."""
-        wanted = record.kind in (abi.FAULT_KILLED, abi.FAULT_REPLACED)
-        level = abi.LOG_LEVEL_INFO if wanted else abi.LOG_LEVEL_WARNING
-        self.log.add(component.name, instance.epoch, f"died: {record.describe()}", level)
-        self._lay_down(component, instance)
-        self.evidence.keep(record, instance.ram)
+    def record(self, instance: Instance, record: FaultRecord) -> None:
+        """Keep the evidence of a death."""
+        wanted = record.kind in (abi.Fault.KILLED, abi.Fault.REPLACED)
+        level = abi.LogLevel.INFO if wanted else abi.LogLevel.WARNING
+        self.log.add(record.component, instance.epoch, f"died: {record.describe()}", level)
+        self.quarantine(self.evidence.keep(record, instance.ram))
 
-    def _lay_down(self, component: LiveComponent, instance: Instance) -> None:
-        """What every end of a running instance has in common: its grants and, soon, its counters."""
+    def lay_down(self, component: LiveComponent, instance: Instance) -> None:
+        """What every end of a running instance has in common: it is not heard any more, its grants end."""
         self.loop.remove_reader(instance.sock.fileno())
         instance.move(Lifecycle.ENDED)
-        self.loop.call_later(0, lambda: self._count(component, instance))
+        component.unburied.append(instance)
         for grant in self.grants.touching(instance):
             if grant.mapped and grant.mapped[0] is instance:
                 grant.orphan()
             if grant.owner is instance:
                 self.take_back(grant, lambda: None)
 
-    def _count(self, component: LiveComponent, instance: Instance) -> None:
+    def bury(self, component: LiveComponent, instance: Instance) -> None:
+        """End what is left of an instance that ran, and keep its counters."""
         self.figures.harvest(component, instance)
-        component.retire(instance)
+        component.bury(instance)
+        instance.kill()
 
     def component_ready(self, component: LiveComponent, instance: Instance) -> None:
         """`instance` called `ready`."""
@@ -313,46 +305,48 @@ class Hypervisor:
         if recovery and recovery.successor is instance:
             del self.recoveries[component.name]
             recovery.ready()
-        self.log.add(component.name, component.epoch, "ready", abi.LOG_LEVEL_DEBUG)
+        self.log.add(component.name, component.epoch, "ready", abi.LogLevel.DEBUG)
 
     def gave_up(self, component: LiveComponent, record: FaultRecord) -> None:
         """`component` will not come back."""
         self.recoveries.pop(component.name, None)
         while component.spares:
             self._discard(component.spares.pop())
+        if component.device and not component.device.draining:
+            component.device.end()
         if component.policy.is_program:
             component.exit_status = 128 + record.signal
             self.on_program_ended(component, record)
         else:
             text = "given up by its restart policy"
-            self.log.add(component.name, component.epoch, text, abi.LOG_LEVEL_ERROR)
+            self.log.add(component.name, component.epoch, text, abi.LogLevel.ERROR)
 
     def program_exited(self, component: LiveComponent, status: int) -> None:
         """A program ended by itself; its servers lose a client."""
         instance = component.running
         assert instance is not None
-        instance.kill()
-        self._lay_down(component, instance)
+        self.lay_down(component, instance)
+        self.bury(component, instance)
         instance.ram.close()
         component.exit_status = status
         self.close_all(component)
         self.on_program_ended(component, None)
 
-    def check_supervisor(self) -> None:
+    def check_supervisor(self, resumed_ns: int = 0) -> None:
         """Replace a reincarnation server that has not answered in time."""
-        live = self.components.get(self.policy.trust.supervisor or "")
+        live = self.components.get(self.policy.supervisor or "")
         instance = live.running if live else None
         if not (live and instance and self.supervision):
             return
-        since, ready = max(instance.started_ns, instance.ready_ns), instance.ready_ns != 0
+        since, ready = max(instance.started_ns, instance.ready_ns, resumed_ns), instance.ready_ns != 0
         if self.supervision.is_overdue(since, ready, time.monotonic_ns()):
-            self.blame(live, abi.FAULT_HUNG, "no answer within its deadline")
+            self.blame(live, abi.Fault.HUNG, "no answer within its deadline")
 
     # -- connections ----------------------------------------------------------------------------------
 
     def peer_of(self, end: End) -> LiveComponent | None:
         """The component at the other end; None where that is the hypervisor itself."""
-        name = end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client
+        name = end.channel.server if end.role == abi.Role.CLIENT else end.channel.client
         return self.components.get(name)
 
     def tell_peer(self, end: End, connection: Connection, state: int) -> None:
@@ -365,14 +359,14 @@ class Hypervisor:
         """`component` will not come back: its peers learn it, whatever they sleep for."""
         for end, connection in component.connections:
             connection.gone = True
-            self.tell_peer(end, connection, abi.CHANNEL_STATE_GONE)
+            self.tell_peer(end, connection, abi.ChannelState.GONE)
             connection.signal(other_role(end.role))
 
     def offer_reopen(self, end: End, connection: Connection, died_ns: int) -> None:
         """Tell the peer of `end` that new rings wait for it."""
         if connection.gone:
             return
-        if end.role == abi.ROLE_SERVER:
+        if end.role == abi.Role.SERVER:
             self.figures.expect(connection, died_ns)
         elif self._replace_driver(connection):
             return
@@ -381,7 +375,7 @@ class Hypervisor:
             if self.supervision and self.supervision.connection is connection:
                 self.supervision.reopen()
         elif peer.running:
-            self.tell_peer(end, connection, abi.CHANNEL_STATE_REOPEN)
+            self.tell_peer(end, connection, abi.ChannelState.REOPEN)
             connection.signal(other_role(end.role))
 
     def close_connection(self, connection: Connection) -> None:
@@ -393,7 +387,7 @@ class Hypervisor:
         delay = COMPLAINT_DELAYS_S[min(connection.complaints, len(COMPLAINT_DELAYS_S) - 1)]
         connection.complaints += 1
         for live, end in self._ends_of(connection):
-            live.set_state(end, abi.CHANNEL_STATE_DEAD, connection.epoch)
+            live.set_state(end, abi.ChannelState.DEAD, connection.epoch)
         epoch = connection.epoch
         self.loop.call_later(delay, lambda: self._reopen(connection, epoch))
 
@@ -406,7 +400,7 @@ class Hypervisor:
             return
         self.quarantine(connection.renew())
         for live, end in ends:
-            live.set_state(end, abi.CHANNEL_STATE_REOPEN, connection.epoch)
+            live.set_state(end, abi.ChannelState.REOPEN, connection.epoch)
             connection.signal(end.role)
         if self.supervision and self.supervision.connection is connection:
             self.supervision.reopen()
@@ -420,7 +414,7 @@ class Hypervisor:
         server = self.components.get(connection.policy.server)
         if not connection.pool or not server or not server.device or not server.running:
             return False
-        self.blame(server, abi.FAULT_REPLACED, "the pool its device uses is exchanged")
+        self.blame(server, abi.Fault.REPLACED, "the pool its device uses is exchanged")
         return True
 
     def _ends_of(self, connection: Connection) -> list[tuple[LiveComponent, End]]:
@@ -443,9 +437,10 @@ class Hypervisor:
         """Revoke `grant`; `done` when nobody else can reach the object. A grantee that holds on is killed."""
         self.grants.revoke(grant, done)
         if grant.mapped:
-            grantee, address, _ = grant.mapped
+            grantee, address = grant.mapped
             self._unmap(grant, grantee, address)
         if grant.iova:
+            self.devices[grant.connection.policy.server].withdrawn_ns = time.monotonic_ns()
             self.close_window(grant, lambda: None)
 
     def _unmap(self, grant: Grant, grantee: Instance, address: int) -> None:
@@ -458,7 +453,7 @@ class Hypervisor:
             component = self.components[grantee.component.name]
             if component.running is grantee:
                 text = f"grant {grant.number:#x} not given back in time"
-                self.blame(component, abi.FAULT_REVOKE_DEADLINE, text)
+                self.blame(component, abi.Fault.REVOKE_DEADLINE, text)
 
         timer = self.loop.call_later(hypercalls.REVOKE_DEADLINE_S, overdue)
         if grantee.alive:
@@ -491,7 +486,7 @@ class Hypervisor:
         """(I/O address, memory) of the pools the device of `driver` may reach."""
         pools = []
         for region in driver.placement.regions:
-            if region.kind == abi.REGION_KIND_POOL and region.iova and region.channel is not None:
+            if region.kind == abi.RegionKind.POOL and region.iova and region.channel is not None:
                 memory = self.connections[region.channel].pool
                 if memory:
                     pools.append((region.iova, memory))
@@ -514,38 +509,39 @@ class Hypervisor:
         driver = self.components[device.policy.component]
         if backend is None or backend not in made or self._closing:
             return
-        self.log.add(device.policy.name, device.restarts, f"device lost: {why}", abi.LOG_LEVEL_WARNING)
-        device.started = False
-        device.backend = None
-        backend.close()
+        self.log.add(device.policy.name, device.restarts, f"device lost: {why}", abi.LogLevel.WARNING)
+        device.end()
         recovery = self.recoveries.get(driver.name)
         if recovery and not driver.running:
             recovery.device_lost()
-        self.blame(driver, abi.FAULT_DEVICE_DIED, why)
+        self.blame(driver, abi.Fault.DEVICE_DIED, why)
 
     def _device_misled(self, device: LiveDevice) -> None:
         """The device found its driver pointing it outside its windows."""
+        if device.draining:
+            return  # that was the driver before this one
+        if time.monotonic_ns() - device.withdrawn_ns < WITHDRAWN_NS:
+            return  # a window was there when the driver pointed to it, and has been taken back by its owner
         driver = self.components[device.policy.component]
-        self.blame(driver, abi.FAULT_DMA, "a descriptor lies outside the DMA windows, or its chain is broken")
+        self.blame(driver, abi.Fault.DMA, "a descriptor lies outside the DMA windows, or its chain is broken")
 
     def replace_device(self, device: LiveDevice, done: Callable[[], None]) -> None:
         """End a device that is gone or does not answer, and make another; `done` when it can be set up."""
-        old, device.backend, device.started = device.backend, None, False
-        if old:
-            old.close()
+        device.end()
         device.restarts += 1
 
         def made(result: tuple[Backend, list[str]] | None, error: Exception | None) -> None:
             backend, losses = result or (None, [str(error)])
-            if backend and not losses:
+            unwanted = self._closing or self.components[device.policy.component].gave_up
+            if backend and not losses and not unwanted:
                 device.backend = backend
                 done()
                 return
             if backend:
                 backend.close()
-            if not self._closing:
+            if not unwanted:
                 why = f"no device: {losses[0]}"
-                self.log.add(device.policy.name, device.restarts, why, abi.LOG_LEVEL_WARNING)
+                self.log.add(device.policy.name, device.restarts, why, abi.LogLevel.WARNING)
                 self.loop.call_later(DEVICE_RETRY_S, lambda: self.replace_device(device, done))
 
         self.loop.in_thread(lambda: self._make_backend(device), made)

@@ -1,10 +1,11 @@
-"""A death, step by step: freeze, record, ask, replace, reopen.
+"""A death, step by step: freeze, revoke, record, ask, replace, reopen.
 
 `Recovery` is created the moment an instance is judged dead. Before the successor may start, these must
-come together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for; a
-device that lives (its drain is not waited for: it comes first in what the device has to do); and, where state
-regions are handed over, the real end of the dead instance's process, which might still write to them. Fresh
-start, and restart after a death, are two functions, not flags.
+come together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for,
+unless it has said before that the next death will be answered by a restart at once; a device that lives (its
+drain is not waited for: it comes first in what the device has to do); and, where state regions are handed
+over, the real end of the dead instance's process, which might still write to them. Fresh start, and restart
+after a death, are two functions, not flags.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ from typing import TYPE_CHECKING
 from hypervisor import supervision
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
+from hypervisor.dma import LiveDevice
 from hypervisor.faults import FaultRecord
 from hypervisor.grants import Grant
-from hypervisor.instances import Instance, Lifecycle
+from hypervisor.instances import BURIAL_S, Instance, Lifecycle
 
 if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
 
 
-BURIAL_S = 0.008
 HASTY_NS = 20_000_000  # a reincarnation server that lived no longer than this has died hastily
 HASTY_FREE = 4
 HASTY_SHIFT_MAX = 10
@@ -38,13 +39,17 @@ class Recovery:
         self.record = record
         self.successor: Instance | None = None
         self._verdict: int | None = None
+        self._undrained = component.device
         self._device_ready = True
+        # A drained device may keep reaching a pool whose client lives. Not where it takes writes: what the
+        # client prepares at once could be overwritten by a read that is only now being drained.
+        self._keep_pools = component.device is None or component.device.policy.read_only
         self._leaving: list[Grant] = []
         self._dead = component.instance
         self._released = not component.states  # nobody writes to its state regions any more
 
     def begin(self) -> None:
-        """Freeze and record, tell peers, ask for a verdict, drain the device."""
+        """Freeze, revoke, record, tell peers, then do or ask what is to happen; drain the device."""
         component, system = self.component, self.system
         instance = self._dead
         assert instance is not None
@@ -52,23 +57,37 @@ class Recovery:
             instance.kill()
         else:
             instance.freeze()
-            system.loop.call_later(BURIAL_S, instance.kill)
-        is_supervisor = component.name == system.policy.trust.supervisor
-        needless = is_supervisor or component.policy.is_program or self.record.kind == abi.FAULT_REPLACED
-        asked = system.supervision and not needless
-        if asked and system.supervision:  # first of all: the rest is done while it decides
-            system.supervision.fault(component.policy, self.record, self._decided)
+        system.loop.call_later(BURIAL_S, lambda: self._bury(instance))
         if component.device:
             self._leaving = system.leave_device(component)
-            component.device.stop(self._device_stopped)
-        self._tell_peers(abi.CHANNEL_STATE_DEAD)
-        system.bury(component, instance, self.record)
-        if is_supervisor:
+            component.device.renew()
+            if not component.device.backend:
+                self._stop_device()  # before anything is decided: another device is needed
+        system.lay_down(component, instance)
+        system.record(instance, self.record)
+        self._tell_peers(abi.ChannelState.DEAD)
+        if component.name == system.policy.supervisor:
             self._decided(self._own_backoff(instance))  # the hypervisor alone brings it back
-        elif self.record.kind == abi.FAULT_REPLACED:
+        elif self.record.kind == abi.Fault.REPLACED:
             self._decided(0)  # by the hypervisor, for a reason of its own
-        elif not asked:
+        elif component.policy.is_program or not system.supervision:
             self._decided(supervision.GIVE_UP)
+        else:
+            foreseen = system.supervision.foresees_restart(component.policy)
+            if foreseen:
+                self._decided(0)
+            system.supervision.fault(component.policy, self.record, self._decided, urgent=not foreseen)
+        self._stop_device()
+
+    def _stop_device(self) -> None:
+        device, self._undrained = self._undrained, None
+        if device:
+            device.stop(self._device_stopped)
+
+    def _bury(self, instance: Instance) -> None:
+        self.system.bury(self.component, instance)
+        if self.system.supervision:
+            self.system.supervision.ring()
 
     def _tell_peers(self, state: int) -> None:
         """Deadlines of requests to this component stand still from here on."""
@@ -95,11 +114,12 @@ class Recovery:
         """The device, drained already, was lost before the successor started."""
         device = self.component.device
         if device and self._device_ready and self.successor is None:
-            self._device_ready = False
-            self.system.replace_device(device, self._device_replaced)
+            self._replace_device(device)
 
     def _decided(self, delay_ms: int) -> None:
-        if delay_ms == supervision.GIVE_UP:
+        if self._verdict is not None:
+            pass  # it was foreseen
+        elif delay_ms == supervision.GIVE_UP:
             self._give_up()
         elif delay_ms:
             self.system.loop.call_later(delay_ms / 1000, lambda: self._verdict_in(0))
@@ -111,13 +131,24 @@ class Recovery:
         self._proceed()
 
     def _device_stopped(self, drained: bool) -> None:
+        device = self.component.device
+        if drained or not device:
+            self._left()
+        else:  # it will be killed, but may just now be in the middle of a write
+            device.when_gone(self._left)
+        if device and self.component.gave_up:
+            device.end()
+        elif device and not drained and self.successor is None:
+            self._replace_device(device)
+
+    def _left(self) -> None:
         for grant in self._leaving:
             grant.busy -= 1
             grant.settle()
-        device = self.component.device
-        if not drained and self.successor is None and device:
-            self._device_ready = False
-            self.system.replace_device(device, self._device_replaced)
+
+    def _replace_device(self, device: LiveDevice) -> None:
+        self._device_ready = self._keep_pools = False
+        self.system.replace_device(device, self._device_replaced)
 
     def _device_replaced(self) -> None:
         self._device_ready = True
@@ -133,20 +164,22 @@ class Recovery:
         component, system = self.component, self.system
         for end, connection in component.connections:
             if not connection.gone:
-                system.quarantine(connection.renew())
+                keep_pool = end.role == abi.Role.SERVER and self._keep_pools
+                system.quarantine(connection.renew(keep_pool))
                 peer = system.peer_of(end)
                 away = peer is not None and not peer.running  # it will offer to reopen when it is back
-                state = abi.CHANNEL_STATE_DEAD if away else abi.CHANNEL_STATE_OPEN
+                state = abi.ChannelState.DEAD if away else abi.ChannelState.OPEN
                 component.set_state(end, state, connection.epoch)
-        if component.device:
-            component.device.start(system.pools_of(component))
         instance = system.take_spare(component)
         self.successor = instance
-        instance.apply(component.adopt(instance, abi.START_RESTART))
+        instance.apply(component.adopt(instance, abi.Start.RESTART))
         instance.started_ns = time.monotonic_ns()
         instance.move(Lifecycle.RUNNING)
         for end, connection in component.connections:
             system.offer_reopen(end, connection, self.record.time_ns)
+        if component.device:
+            self._stop_device()
+            component.device.start(system.pools_of(component))
 
     def ready(self) -> None:
         """The successor serves."""
@@ -157,7 +190,7 @@ class Recovery:
             component.name, component.epoch, f"recovered from {self.record.describe()} in {took_us} us"
         )
         system.figures.ready_us.append(took_us)
-        if system.supervision and component.name != system.policy.trust.supervisor:
+        if system.supervision and component.name != system.policy.supervisor:
             system.supervision.recovered(component.policy, component.epoch, took_us)
 
     def _give_up(self) -> None:
@@ -169,4 +202,4 @@ class Recovery:
 
 def other_role(role: int) -> int:
     """The opposite end's role."""
-    return abi.ROLE_SERVER if role == abi.ROLE_CLIENT else abi.ROLE_CLIENT
+    return abi.Role.SERVER if role == abi.Role.CLIENT else abi.Role.CLIENT

@@ -2,7 +2,8 @@
 
 Hung means: requests wait for it that it has not parked, its rings show no progress, and either it has used
 up its heartbeat's worth of CPU time meanwhile or its tender does not answer. One that waits for work, or for
-a server of its own, uses no CPU and is left alone.
+a server of its own, uses no CPU and is left alone. After a round that came late, because this process or the
+whole machine was stopped, silence counts from then on.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
 
 PERIOD_S = 0.05
+STOPPED_NS = 500_000_000
 HARVEST_EVERY = 10
 COLLECT_EVERY = 200
+SPARE_CPU_NS = 1_000_000_000  # it takes about a millisecond
 UNRESPONSIVE_HEARTBEATS = 4
 
 
@@ -30,6 +33,8 @@ class Watch:
     def __init__(self, system: Hypervisor) -> None:
         self._system = system
         self._rounds = 0
+        self._looked_ns = time.monotonic_ns()
+        self._resumed_ns = 0
 
     def start(self) -> None:
         """Look every PERIOD_S from now on."""
@@ -37,12 +42,19 @@ class Watch:
 
     def _round(self) -> None:
         self._rounds += 1
+        now = time.monotonic_ns()
+        if now - self._looked_ns > STOPPED_NS:
+            self._resumed_ns = now
+        self._looked_ns = now
         for component in self._system.components.values():
             if component.running and component.policy.heartbeat_ms:
                 self._look(component)
+            for spare in component.spares:
+                if spare.cpu_ns() > SPARE_CPU_NS:
+                    self._system.ended(spare, abi.Fault.HUNG, "it does not come to `start`")
             if component.running and self._rounds % HARVEST_EVERY == 0:
                 self._system.figures.harvest(component, component.running)
-        self._system.check_supervisor()
+        self._system.check_supervisor(self._resumed_ns)
         if self._rounds % COLLECT_EVERY == 0 and self._system.quiet:
             gc.collect()  # automatic collections are off: one in a recovery would cost more than the recovery
         self.start()
@@ -65,10 +77,10 @@ class Watch:
             instance.pinged = True
             instance.send(wire.Kind.PING, ())
         if cpu_ns - component.cpu_at_progress_ns >= heartbeat_ns:
-            self._judge(component, abi.FAULT_HUNG, f"{waiting} requests wait, no progress, busy")
-        elif now - instance.last_pong_ns >= UNRESPONSIVE_HEARTBEATS * heartbeat_ns:
+            self._judge(component, abi.Fault.HUNG, f"{waiting} requests wait, no progress, busy")
+        elif now - max(instance.last_pong_ns, self._resumed_ns) >= UNRESPONSIVE_HEARTBEATS * heartbeat_ns:
             self._judge(
-                component, abi.FAULT_TENDER_UNRESPONSIVE, f"{waiting} requests wait, its tender is silent"
+                component, abi.Fault.TENDER_UNRESPONSIVE, f"{waiting} requests wait, its tender is silent"
             )
 
     def _judge(self, component: LiveComponent, kind: int, message: str) -> None:

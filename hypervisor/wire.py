@@ -30,15 +30,12 @@ class Kind(IntEnum):
     SPAWN_TENDER = 1
     SPAWN_DEVICE = 2
     SPAWNED = 3
-    CHILD_EXIT = 4
     # hypervisor -> tender
     APPLY = 10
-    STOP = 11
     PING = 12
     RESULT = 13
     # tender -> hypervisor
     ACK = 20
-    STOPPED = 21
     PONG = 22
     HYPERCALL = 30
     FAULT = 31
@@ -50,15 +47,15 @@ class Operation(IntEnum):
     MAP = 1  # a address, b length, c flags (MAP_WRITABLE)
     UNMAP = 2  # a address, b length
     DOORBELL = 3  # a doorbell
-    UNDOORBELL = 4
     WAKE = 5  # a wake index
-    UNWAKE = 6
     INFO = 7  # a offset from INFO, b length: that many bytes follow the operations
     RUN = 8
+    WARM = 9  # run as far as `start`
 
 
 OPERATION = struct.Struct("<IIQQQ")
 MAP_WRITABLE = 1
+Ints = Sequence[int]
 
 
 class WireError(Exception):
@@ -81,12 +78,7 @@ class Message(NamedTuple):
 
 
 def send(
-    sock: socket.socket,
-    kind: int,
-    sequence: int = 0,
-    args: Sequence[int] = (),
-    body: bytes = b"",
-    fds: Sequence[int] = (),
+    sock: socket.socket, kind: int, sequence: int = 0, args: Ints = (), body: bytes = b"", fds: Ints = ()
 ) -> None:
     """Send one record; at most six args, BODY_MAX bytes, DESCRIPTORS_MAX descriptors (ValueError beyond)."""
     if len(body) > BODY_MAX or len(fds) > DESCRIPTORS_MAX:

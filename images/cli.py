@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import sys
 
-from vmm.cli.command import Command
-from vmm.cli.main import main as run_command
-
-COMMANDS = {
-    "image": Command("images.image_command", "build a disk image from a directory"),
-    "verify": Command("images.verify_command", "read every file of a directory through a system and compare"),
-}
-
 
 def main() -> int:
     """Run the command that the process was started with."""
-    return run_command(more=COMMANDS)
+    try:
+        from vmm.cli.command import Command
+        from vmm.cli.main import main as run_command
+    except KeyboardInterrupt:  # before anything could be told that it ends
+        return 130
+    build = Command("images.image_command", "build a disk image from a directory")
+    verify = Command("images.verify_command", "read every file of a directory through a system and compare")
+    return run_command(more={"image": build, "verify": verify})
 
 
 if __name__ == "__main__":

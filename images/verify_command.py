@@ -32,6 +32,8 @@ SYSTEM_FILE = ROOT / "images" / "default.toml"
 PROGRAM = "sha256tree"
 DIFFERENT = 1  # exit status
 JOIN_SECONDS = 10.0
+KILLED_BYTES, KILLED_FILES = 1 << 30, 25_000  # read where somebody is killed: enough to kill him often
+PASSES_MAX = 32
 UNREADABLE_MAX = 1000  # entries left out of an image; more make no sensible one, nor a command line
 
 
@@ -60,11 +62,31 @@ def add_arguments(parser: Parser) -> None:
         "directory", metavar="DIR", nargs="?", help="any directory (default: a sample is made)"
     )
     add_kill_options(parser)
+    parser.add_argument(
+        "--passes", metavar="N", type=_passes,
+        help="read everything N times (default: once; with --kill as often as it takes to read about 1 GiB)",
+    )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="for machines")
     parser.add_argument("--report", metavar="FILE", help="write the run's report in JSON at the end")
     parser.add_argument(
         "--file", default=str(SYSTEM_FILE), help="the system file (default: images/default.toml)"
     )
+
+
+def _passes(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to 1000")
+    return int(text)
+
+
+def passes_wanted(options: argparse.Namespace, tree: HostTree) -> int:
+    """How often the program is to read everything."""
+    if options.passes:
+        return int(options.passes)
+    if not any(rate for _, rate in options.kill):
+        return 1
+    few_files = max(1, KILLED_FILES // max(1, len(tree.files)))  # many small ones take long enough
+    return min(PASSES_MAX, few_files, -(-KILLED_BYTES // max(1, tree.bytes)))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,21 +102,22 @@ def run(options: argparse.Namespace) -> int:
             host = digests(tree, lambda done: bar.show("sha256sum on the host", done, tree.bytes))
     except HostTreeError as error:
         raise CommandError(str(error)) from None
+    passes = passes_wanted(options, tree)
     request = Request(
         system_file=existing_file(options.file),
         program=PROGRAM,
-        arguments=[PROGRAM, "/"],
+        arguments=[PROGRAM, *["/"] * passes],
         disk=str(image),
         kill=options.kill,
         seed=seed_or_random(options.seed),
         report=True,
         started_ns=time.monotonic_ns(),
     )
-    ending, guest = read_in_system(request, tree)
+    ending, guest = read_in_system(request, tree, passes)
     if ending.status and not ending.report:
         return ending.status
-    verdicts = compare(tree, host, guest)
-    result = summary(tree, verdicts, ending, request.seed)
+    verdicts = compare(tree, host, guest, passes)
+    result = summary(tree, verdicts, ending, request.seed, passes)
     if report:
         write_report(report, ending.report | {"seed": request.seed})
     if options.json:
@@ -145,31 +168,37 @@ def cached_image(tree: HostTree) -> Path:
     if not image.exists():
         for old in folder.glob(f"{prefix}-*.img"):
             old.unlink(missing_ok=True)
-        build_image(str(tree.directory), str(image), tree.unreadable)
+        try:
+            build_image(str(tree.directory), str(image), tree.unreadable)
+        except CommandError as error:
+            raise CommandError(str(error).replace("with -o", "with R3S3_CACHE_DIR")) from None
     return image
 
 
-def read_in_system(request: Request, tree: HostTree) -> tuple[Ending, dict[bytes, str]]:
+def read_in_system(request: Request, tree: HostTree, passes: int) -> tuple[Ending, dict[bytes, list[str]]]:
     """Run the program; returns how it ended and the digests it printed, by path relative to its root."""
-    found: dict[bytes, str] = {}
+    found: dict[bytes, list[str]] = {}
     reading, writing = os.pipe2(os.O_CLOEXEC)
     with open(reading, "rb") as output, Progress() as bar:
         with Launch(request, stdout=writing) as launch:
             os.close(writing)
-            reader = threading.Thread(target=_collect, args=(output, tree, found, bar), daemon=True)
+            reader = threading.Thread(target=_collect, args=(output, tree, passes, found, bar), daemon=True)
             reader.start()
             ending = launch.wait()
         reader.join(JOIN_SECONDS)  # every process that could write has ended by now
     return ending, found
 
 
-def _collect(output: IO[bytes], tree: HostTree, found: dict[bytes, str], bar: Progress) -> None:
+def _collect(
+    output: IO[bytes], tree: HostTree, passes: int, found: dict[bytes, list[str]], bar: Progress
+) -> None:
     done = 0
+    bar.show("sha256tree in the system", done, tree.bytes * passes)
     for line in output:
         path, digest = parse_line(line.removesuffix(b"\n"))
-        found[path] = digest
+        found.setdefault(path, []).append(digest)
         done += tree.files.get(path, 0)
-        bar.show("sha256tree in the system", done, tree.bytes)
+        bar.show("sha256tree in the system", done, tree.bytes * passes)
 
 
 def parse_line(line: bytes) -> tuple[bytes, str]:
@@ -182,13 +211,23 @@ def parse_line(line: bytes) -> tuple[bytes, str]:
     return path.lstrip(b"/"), digest.decode("ascii", "replace")
 
 
-def compare(tree: HostTree, host: dict[bytes, str], guest: dict[bytes, str]) -> list[Verdict]:
-    """A verdict for every path that either side has, in the order of their names."""
-    paths = sorted(tree.files.keys() | guest.keys())
-    return [Verdict(path, tree.files.get(path), host.get(path), guest.get(path)) for path in paths]
+def compare(
+    tree: HostTree, host: dict[bytes, str], guest: dict[bytes, list[str]], passes: int
+) -> list[Verdict]:
+    """A verdict for every path that either side has, in the order of their names: the worst of all passes."""
+    verdicts = []
+    for path in sorted(tree.files.keys() | guest.keys()):
+        found, right = guest.get(path, []), host.get(path)
+        wrong = [digest for digest in found if digest != right]
+        complete = len(found) >= passes or right is None
+        digest = wrong[0] if wrong else right if complete else None
+        verdicts.append(Verdict(path, tree.files.get(path), right, digest))
+    return verdicts
 
 
-def summary(tree: HostTree, verdicts: list[Verdict], ending: Ending, seed: int) -> dict[str, Any]:
+def summary(
+    tree: HostTree, verdicts: list[Verdict], ending: Ending, seed: int, passes: int
+) -> dict[str, Any]:
     """What `--json` says beside the table; the keys of the report are taken over as they are."""
     counts = dict.fromkeys(("equal", "different", "missing", "extra", "vanished"), 0)
     for verdict in verdicts:
@@ -204,7 +243,8 @@ def summary(tree: HostTree, verdicts: list[Verdict], ending: Ending, seed: int) 
         "status": ending.status,
         "seed": seed,
         "total_bytes": tree.bytes,
-        "mb_per_s": round(tree.bytes / 1e6 / seconds, 1) if seconds else None,
+        "passes": passes,
+        "mb_per_s": round(tree.bytes * passes / 1e6 / seconds, 1) if seconds else None,
         **ending.report,
     }
 
@@ -244,10 +284,10 @@ def show(tree: HostTree, verdicts: list[Verdict], result: dict[str, Any]) -> Non
         for name in ("median", "p99", "max")
         if recovery.get(name) is not None
     ]
-    rate = result["mb_per_s"]
+    rate, passes = result["mb_per_s"], result["passes"]
     rows = {
         "files equal to the host's": f"{result['equal']} of {len(verdicts)}",
-        "bytes": f"{tree.bytes:,} ({unit(tree.bytes)})",
+        "bytes": f"{tree.bytes:,} ({unit(tree.bytes)})" + (f", read {passes} times" if passes > 1 else ""),
         "speed": f"{rate} MB/s" if rate else None,
         "kills": result.get("kills"),
         "recoveries": result.get("recoveries"),

@@ -1,4 +1,4 @@
-"""A TOML file of ours: a key nobody asked for is an error. `vmm.diagnosis` tells people the line of one.
+"""A TOML file of ours: a key nobody asked for is an error. `vmm.diagnosis` tells people what to do about one.
 
 Exceptions:
 
@@ -22,32 +22,23 @@ FILE_MAX = 1 << 20  # bytes; configuration is read by trusted code, so it is bou
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 Entry = TypeVar("Entry")
-Place = tuple[str, Sequence[str]]  # a file, and the path of a key in it
 
 _SIZE = re.compile(r"([1-9][0-9]*) (B|KiB|MiB|GiB)")
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_KINDS = {
-    str: ("a string", '"text"'),
-    int: ("a whole number", "4"),
-    bool: ("true or false", "true"),
-    list: ("a list", '["a", "b"]'),
-    dict: ("a table", "{ ... }"),
-    float: ("a fraction", "0.5"),
-}
 
 
 class ConfigurationError(Exception):
     """A file that says something that cannot be meant, at `key`.
 
-    Each {} in `remedy` stands for one of `places`. `vars()` of it is all that `vmm.diagnosis` needs.
+    `vars()` of it is all that `vmm.diagnosis` needs; `facts` (values that JSON has) are what it may have to
+    speak of when it says what to do.
     """
 
     status = 125
 
-    def __init__(self, file: Path, key: Sequence[str], problem: str, remedy: str, *places: Place) -> None:
-        self.file, self.key, self.problem = str(file), list(key), problem
-        self.remedy, self.places = remedy, places
-        super().__init__(f"{file}: {dotted(key)}: {problem}")
+    def __init__(self, file: Path, key: Sequence[str], problem: str, **facts: object) -> None:
+        self.file, self.key, self.problem, self.facts = str(file), list(key), problem, facts
+        super().__init__(f"{file}: {'.'.join(key)}: {problem}")
 
 
 class ManifestError(ConfigurationError):
@@ -68,21 +59,6 @@ class ProgramNotFoundError(SystemFileError):
     status = 127
 
 
-def dotted(path: Sequence[str]) -> str:
-    """`path` as one would write it in TOML."""
-    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else f'"{part}"' for part in path)
-
-
-def suggestion(name: str, known: Iterable[str], what: str) -> str:
-    """The remedy for an unknown name: the nearest known one, or all of them."""
-    from difflib import get_close_matches  # only needed once something is wrong
-
-    names = sorted(known)
-    for close in get_close_matches(name, names, 1):
-        return f'did you mean "{close}"?'
-    return f"known {what}: {', '.join(names)}" if names else f"there are no {what}"
-
-
 class Document:
     """One TOML file; `table` is its top. `kind` is the class of everything wrong in it."""
 
@@ -92,22 +68,20 @@ class Document:
             with file.open("rb") as stream:
                 data = stream.read(FILE_MAX + 1)
             if len(data) > FILE_MAX:
-                raise self.error((), "larger than 1 MiB", "this is not a file of ours")
+                raise self.error((), "larger than 1 MiB")
             self.table = Table(self, (), tomllib.loads(data.decode()))
         except OSError as problem:
-            raise self.error((), f"{problem.strerror}", "check the path") from None
-        except UnicodeDecodeError:
-            raise self.error((), "not UTF-8 text", "save it as UTF-8") from None
-        except tomllib.TOMLDecodeError as problem:
-            raise self.error((), f"TOML syntax: {problem}", "correct this line") from None
+            raise self.error((), f"{problem.strerror}") from None
+        except (ValueError, RecursionError) as problem:  # not UTF-8, or not TOML
+            raise self.error((), f"{type(problem).__name__}: {problem}") from None
 
     def relative(self, path: str) -> Path:
         """`path`, as written in this file, for this process."""
         return Path(os.path.normpath(self.file.parent / path))
 
-    def error(self, key: Sequence[str], problem: str, remedy: str, *places: Place) -> ConfigurationError:
+    def error(self, key: Sequence[str], problem: str, **facts: object) -> ConfigurationError:
         """An error at the path `key`."""
-        return self.kind(self.file, key, problem, remedy, *places)
+        return self.kind(self.file, key, problem, **facts)
 
 
 class Table:
@@ -121,14 +95,14 @@ class Table:
         self._values = values
         self._asked: set[str] = set()
 
-    def error(self, key: str, problem: str, remedy: str) -> ConfigurationError:
+    def error(self, key: str, problem: str, **facts: object) -> ConfigurationError:
         """An error at `key` of this table; "" is the table itself."""
-        return self.document.error((*self.path, key) if key else self.path, problem, remedy)
+        return self.document.error((*self.path, key) if key else self.path, problem, **facts)
 
     def known(self, key: str, name: str, names: Iterable[str], problem: str, what: str) -> None:
         """An error of `problem` at `key` unless `name` is one of `names`; `what` they are, in the plural."""
         if name not in names:
-            raise self.error(key, problem, suggestion(name, names, what))
+            raise self.error(key, problem, name=name, known=sorted(names), what=what)
 
     def __contains__(self, key: str) -> bool:
         return key in self._values
@@ -140,30 +114,17 @@ class Table:
     def end(self) -> None:
         """Every key has been taken, or there is an unknown one."""
         for key in self._values:
-            if key not in self._asked:
-                raise self.error(key, "unknown key", suggestion(key, self._asked, "keys"))
+            self.known(key, key, self._asked, "unknown key", "keys")
 
-    def _take(self, key: str, kind: type, default: object, example: str = "") -> Any:
+    def _take(self, key: str, kind: type, default: object, **facts: object) -> Any:
         self._asked.add(key)
-        name, usual = _KINDS[kind]
-        example = f"{key} = {example or usual}"
-        if key not in self._values:
-            if default is None:
-                raise self._missing(key, f'"{key}" is missing', f"add {example}")
-            return default
-        value = self._values[key]
-        if type(value) is not kind:
-            found, _ = _KINDS.get(type(value), ("a date or time", ""))
-            raise self.error(key, f"{found} where {name} is needed", f"write {example}")
+        facts |= {"name": key, "kind": kind.__name__, "others": sorted(self._values.keys() - self._asked)}
+        if key not in self._values and default is None:
+            raise self.error("", f'"{key}" is missing', **facts)
+        value = self._values.get(key, default)
+        if key in self._values and type(value) is not kind:
+            raise self.error(key, f"{type(value).__name__} where {kind.__name__} is needed", **facts)
         return value
-
-    def _missing(self, key: str, problem: str, remedy: str) -> ConfigurationError:
-        """The error for a key that is not there: more helpful where one looks like a misspelling of it."""
-        from difflib import get_close_matches
-
-        for near in get_close_matches(key, self._values.keys() - self._asked, 1):
-            return self.error(near, "unknown key", f'did you mean "{key}"?')
-        return self.error("", problem, remedy)
 
     def text(self, key: str, default: str | None = None) -> str:
         """A string."""
@@ -177,35 +138,33 @@ class Table:
         """A whole number within the bounds."""
         value = cast(int, self._take(key, int, default))
         if key in self and not minimum <= value <= maximum:
-            remedy = f"use {minimum} to {maximum}" if minimum < maximum else f"only {minimum} is possible"
-            raise self.error(key, f"{value} is out of range", remedy)
+            raise self.error(key, f"{value} is out of range", least=minimum, most=maximum)
         return value
 
     def power(self, key: str, maximum: int) -> int:
         """A power of two up to `maximum`."""
         value = self.number(key, 1, maximum)
         if value & (value - 1):
-            raise self.error(key, f"{value} is not a power of two", f"use {1 << value.bit_length() - 1}")
+            raise self.error(key, f"{value} is not a power of two", nearest=1 << value.bit_length() - 1)
         return value
 
     def size(self, key: str, maximum: int, unit: int, default: str | None = None) -> int:
         """Bytes written as "32 MiB": a positive multiple of `unit`, at most `maximum`."""
-        text = cast(str, self._take(key, str, default, '"32 MiB"'))
+        text = cast(str, self._take(key, str, default, example='"32 MiB"'))
         match = _SIZE.fullmatch(text)
         if not match:
-            raise self.error(key, f'"{text}" is not a size', 'write a number and a unit: "32 MiB"')
+            raise self.error(key, f'"{text}" is not a size')
         value = int(match[1]) * _UNITS[match[2]]
         if value > maximum:
-            raise self.error(key, f"{text} is too much", f"use at most {size_text(maximum)}")
+            raise self.error(key, f"{text} is too much", bytes=maximum)
         if value % unit:
-            raise self.error(key, f"{text} is uneven", f"use a multiple of {size_text(unit)}")
+            raise self.error(key, f"{text} is uneven", bytes=unit)
         return value
 
     def choice(self, key: str, options: Sequence[str], default: str | None = None) -> str:
         """One of `options`."""
         value = self.text(key, default)
-        if value not in options:
-            raise self.error(key, f'no such choice "{value}"', f"use one of {', '.join(options)}")
+        self.known(key, value, options, f'no such choice "{value}"', "choices")
         return value
 
     def strings(self, key: str, default: Sequence[str] | None = ()) -> Sequence[str]:
@@ -213,7 +172,7 @@ class Table:
         value = cast(Sequence[str], self._take(key, list, default))
         for position, entry in enumerate(value, 1):
             if not isinstance(entry, str):
-                raise self.error(key, f"entry {position} is not a string", "put each one in quotes")
+                raise self.error(key, f"entry {position} is not a string")
         return value
 
     def names(
@@ -224,7 +183,7 @@ class Table:
         for position, name in enumerate(value):
             self.known(key, name, known, f'no such name "{name}"', what)
             if name in value[:position]:
-                raise self.error(key, f'"{name}" is given twice', "remove one of the two")
+                raise self.error(key, f'"{name}" is given twice')
         return value
 
     def numbers(self, key: str, minimum: int, maximum: int) -> tuple[int, ...]:
@@ -232,15 +191,12 @@ class Table:
         value = self._take(key, list, ())
         for number in value:
             if type(number) is not int or not minimum <= number <= maximum:
-                remedy = f"use whole numbers, {minimum} to {maximum}"
-                raise self.error(key, f"{number!r} is out of range", remedy)
+                raise self.error(key, f"{number!r} is out of range", least=minimum, most=maximum)
         return tuple(value)
 
     def table(self, key: str, required: bool = False) -> Table:
         """The table `key`; an absent one is empty unless `required`."""
-        if required and key not in self:
-            raise self._missing(key, f"[{dotted((*self.path, key))}] is missing", "add this table")
-        return Table(self.document, (*self.path, key), self._take(key, dict, {}))
+        return Table(self.document, (*self.path, key), self._take(key, dict, None if required else {}))
 
     def entries(self, key: str, longest: int) -> dict[str, Table]:
         """The tables of table `key`, by name: well-formed, at most `longest` bytes."""
@@ -259,14 +215,7 @@ class Table:
 def check_name(table: Table, key: str, name: str, longest: int) -> str:
     """A name of a component, interface, device or region: lower case, at most `longest` bytes."""
     if not NAME.fullmatch(name):
-        remedy = "use lower-case letters, digits and _, a letter first"
-        raise table.error(key, f'"{name}" is not a name', remedy)
+        raise table.error(key, f'"{name}" is not a name')
     if len(name) > longest:
-        raise table.error(key, f'the name "{name}" is too long', f"use at most {longest} characters")
+        raise table.error(key, f'the name "{name}" is too long', longest=longest)
     return name
-
-
-def size_text(size: int) -> str:
-    """`size` in the largest unit that divides it: "32 MiB"."""
-    unit = next(unit for unit in reversed(_UNITS) if size % _UNITS[unit] == 0)
-    return f"{size // _UNITS[unit]} {unit}"

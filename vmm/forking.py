@@ -42,6 +42,10 @@ def system_calls(_files: tuple[int, ...]) -> Allowed:
     return allowed
 
 
+seccomp.SYSTEM_CALLS |= {
+    "rt_sigaction": 13, "wait4": 61, "set_tid_address": 218, "waitid": 247, "eventfd2": 290,
+    "epoll_create1": 291,
+}  # fmt: skip
 seccomp.PROFILES["tender_fork"] = system_calls
 
 

@@ -1,7 +1,8 @@
 """Launching: the zygote's client side, prepared images, and virtual devices for one hypervisor.
 
 This is the `hypervisor.process.Launcher` of a real system. Images are parsed once, before anything starts;
-a tender is then one message to the zygote. A zygote that dies is started again and asked again.
+a tender is then one message to the zygote. A zygote that dies is started again and asked again, later and
+later if it dies at once each time; at last that ends the system.
 
 Exceptions: LaunchError (`status` 125, 126 or 127: the exit status of the command line).
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
+import math
 import os
 import signal
 import socket
@@ -18,10 +20,11 @@ import time
 from collections.abc import Callable
 
 from hypervisor import wire
-from hypervisor.abi.generated import LOG_LEVEL_ERROR
+from hypervisor.abi.generated import LogLevel
 from hypervisor.dma import LiveDevice
 from hypervisor.instances import Instance
 from hypervisor.loop import Loop
+from hypervisor.placement import Machine
 from hypervisor.policy import Component, Device, Policy
 from hypervisor.process import Hypervisor
 from vmm.tender import loader
@@ -29,6 +32,8 @@ from vmm.vhost_user import Backend, VhostUserError
 from vmm.zygote import Zygote
 
 NEGOTIATE_S = 2.0
+HASTY_S = 1.0  # a zygote that has lived no longer, and made nothing, has died at once
+ZYGOTE_DELAYS_S = (0.0, 0.01, 0.1, 0.5, 1.0)  # before the next, after so many such deaths in a row
 TICK_S = 0.05  # how late the end of a deadline of a device may be noticed
 SLICE_NS, BRIEF_SLICE_NS = 400_000, 200_000  # a program's is the host's default, some milliseconds
 VHOST_USER = "vhost-user:"
@@ -48,12 +53,14 @@ class LaunchError(Exception):
 class Disk(Backend):
     """A virtual device's process: a back-end that the loop serves, and that is killed when it is closed."""
 
-    def __init__(self, loop: Loop, sock: socket.socket, lost: Lost, misled: Misled, drains: bool) -> None:
+    def __init__(self, loop: Loop, sock: socket.socket, lost: Lost, misled: Misled, foreign: bool) -> None:
         self._loop, self._misled = loop, misled
         self._blame = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._pidfd = -1
         self._ended = False
-        super().__init__(sock, time.monotonic, lambda error: lost(str(error)), self._blame, drains)
+        self._when_gone: list[Callable[[], None]] = []
+        later = loop.call_later if foreign else None
+        super().__init__(sock, time.monotonic, lambda error: lost(str(error)), self._blame, later)
 
     def spawned(self, pidfd: int) -> None:
         """The device's process, so that one that does not answer can be killed."""
@@ -89,12 +96,25 @@ class Disk(Backend):
         os.close(self._blame)
         self._kill()
 
+    def when_gone(self, then: Callable[[], None]) -> None:
+        """Call `then` when the process has ended; at once for a foreign one, whose end nobody here sees."""
+        if self._pidfd < 0:
+            then()
+        else:
+            self._when_gone.append(then)
+
     def _kill(self) -> None:
         if self._pidfd >= 0:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
-            os.close(self._pidfd)
-            self._pidfd = -1
+            self._loop.add_reader(self._pidfd, self._gone)
+
+    def _gone(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        for then in self._when_gone:
+            then()
 
 
 class ProcessLauncher:
@@ -102,11 +122,11 @@ class ProcessLauncher:
 
     def __init__(self, policy: Policy, zygote: Zygote, disk: str | None, machine: dict[str, int]) -> None:
         self._zygote = zygote
-        self._supervisor = policy.trust.supervisor
+        self._zygote_started, self._zygote_hasty, self._zygote_said = time.monotonic(), 0, "no reason given"
+        self._supervisor = policy.supervisor
         self._drivers = [device.component for device in policy.devices]
         self._disk = disk
-        self.tsc_khz, self.cpus = int(machine["tsc_khz"]), int(machine["cpus"])
-        self.spin_ns = int(machine["spin_ns"])
+        self.machine = Machine(*(int(machine[name]) for name in Machine._fields))
         self._templates = {component.name: _load(component) for component in policy.components}
         self._backing = _open_disk(disk, policy)
         self._system: Hypervisor | None = None
@@ -164,7 +184,7 @@ class ProcessLauncher:
         except (wire.WireError, ConnectionResetError):
             message = None
         if message is None:
-            self._restart_zygote(self._system)
+            self._zygote_died(self._system)
         elif message.kind == wire.Kind.SPAWNED:
             self._spawned(self._system, message)
         else:
@@ -173,7 +193,10 @@ class ProcessLauncher:
     def _spawned(self, system: Hypervisor, message: wire.Message) -> None:
         number, why = message.sequence, message.body.decode("utf-8", "replace")
         if not message.fds:
-            system.log.add("zygote", 0, why, LOG_LEVEL_ERROR)
+            self._zygote_said = why
+            system.log.add("zygote", 0, why, LogLevel.ERROR)
+        else:
+            self._zygote_started = -math.inf  # it works
         tender, disk = self._unanswered.pop(number, None), self._devices.pop(number, None)
         if tender and message.fds:
             system.tender_spawned(number, message.args[0], message.fds[0])
@@ -184,10 +207,20 @@ class ProcessLauncher:
         else:
             message.close()
 
-    def _restart_zygote(self, system: Hypervisor) -> None:
-        system.log.add("zygote", 0, "died; starting another")
+    def _zygote_died(self, system: Hypervisor) -> None:
+        """Start another, soon; LaunchError where that is of no use."""
+        system.log.add("zygote", 0, "died; starting another", LogLevel.WARNING)
         system.loop.remove_reader(self._zygote.sock.fileno())
+        hasty = time.monotonic() - self._zygote_started < HASTY_S
+        self._zygote_hasty = self._zygote_hasty + 1 if hasty else 0
+        if self._zygote_hasty == len(ZYGOTE_DELAYS_S):
+            why = f"the process that starts all others dies at once ({self._zygote_said})"
+            raise LaunchError(f"{why}; run r3s3 doctor")
+        system.loop.call_later(ZYGOTE_DELAYS_S[self._zygote_hasty], lambda: self._restart_zygote(system))
+
+    def _restart_zygote(self, system: Hypervisor) -> None:
         self._zygote.restart()
+        self._zygote_started = time.monotonic()
         system.loop.add_reader(self._zygote.sock.fileno(), self._on_zygote)
         for instance in list(self._unanswered.values()):
             self._ask(instance)
@@ -198,14 +231,19 @@ class ProcessLauncher:
         """Start (or connect to) the device and negotiate; blocks NEGOTIATE_S at most, then LaunchError."""
         assert self._system and self._disk
         if self._disk.startswith(VHOST_USER):
-            disk = Disk(self._system.loop, _connect(self._disk), lost, misled, drains=False)
+            disk = Disk(self._system.loop, _connect(self._disk), lost, misled, foreign=True)
         else:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            disk = Disk(self._system.loop, ours, lost, misled, drains=True)
+            disk = Disk(self._system.loop, ours, lost, misled, foreign=False)
             with theirs:
                 self._spawn_device(disk, device.policy, theirs)
         try:
             disk.negotiate(NEGOTIATE_S)
+            served = [c for c in self._system.policy.channels if c.server == device.policy.component]
+            windows = 1 + sum(c.grants.count for c in served if c.grants and c.dma == "per_request")
+            if disk.memory_slots < windows:
+                what = f"it has {disk.memory_slots} memory slots, strict DMA mode needs {windows}"
+                raise VhostUserError(f"{what}; lower objects in [grants] of the file server's manifest")
         except VhostUserError as error:
             disk.close()
             raise LaunchError(f"disk {self._disk}: {error}") from error

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from hypervisor import policy
 from hypervisor.abi import generated as abi
-from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name, suggestion
+from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
 INTERFACE_NAME_MAX = abi.NAME_MAX - 1  # with a NUL in its field of the info page
@@ -23,9 +23,9 @@ ROOT_MAX = 255
 MS_MAX = 3_600_000
 
 _PAGE = abi.PAGE_SIZE
-_RIGHTS = {"r": abi.GRANT_RIGHTS_READ, "w": abi.GRANT_RIGHTS_WRITE, "c": abi.GRANT_RIGHTS_COPY}
+_RIGHTS = {"r": abi.GrantRights.READ, "w": abi.GrantRights.WRITE, "c": abi.GrantRights.COPY}
 _OFFERS = ("r", "w", "rw", "c", "rc", "wc", "rwc")
-_ON_RESTART = {name: number for number, name in abi.ON_RESTART_NAMES.items()}
+_ON_RESTART = tuple(abi.names(abi.OnRestart).values())
 
 
 class Serves(NamedTuple):
@@ -41,7 +41,7 @@ class Serves(NamedTuple):
 class Manifest(NamedTuple):
     """One component's manifest. `document` is there for errors met later.
 
-    `component`, `uses` and `devices` are complete but for what a system decides: index, folder of the image;
+    `component`, `uses` and `device` are complete but for what a system decides: index, folder of the image;
     the channel's index, client and server with its slots; the device's name, and whether it is read-only.
     """
 
@@ -49,7 +49,7 @@ class Manifest(NamedTuple):
     component: policy.Component
     serves: dict[str, Serves]
     uses: dict[str, policy.Channel]
-    devices: dict[str, policy.Device]
+    device: dict[str, policy.Device]
 
 
 def read_protocols(folder: Path = PROTOCOLS) -> dict[str, policy.Protocol]:
@@ -74,8 +74,7 @@ def read(file: Path, protocols: dict[str, policy.Protocol]) -> Manifest:
     devices = top.each("device", INTERFACE_NAME_MAX, lambda table: _device(table, component.name, serves))
     top.end()
     for name in uses.keys() & serves.keys():
-        problem = f'"{name}" is also served'
-        raise document.error(("uses", name), problem, "give the two interfaces different names")
+        raise document.error(("uses", name), f'"{name}" is also served')
     return Manifest(document, component, serves, uses, devices)
 
 
@@ -84,22 +83,21 @@ def _component(top: Table) -> policy.Component:
     hypercalls, restart = top.table("hypercalls"), top.table("restart")
     check_name(table, "name", table.text("name"), COMPONENT_NAME_MAX)
     if "/" in table.text("image"):
-        problem = f'"{table.text("image")}" is not the plain name of a file'
-        raise table.error("image", problem, "name the file, not its folder")
+        raise table.error("image", f'"{table.text("image")}" is not the plain name of a file')
     memory_kind: Any = vm.choice("memory_kind", ("shared", "private"), "shared")
     vm.number("vcpus", 1, 1, default=1)
-    allowed = hypercalls.names("allow", abi.HYPERCALL_NUMBERS, "hypercalls", default=())
+    allowed = hypercalls.names("allow", abi.names(abi.Hypercall).values(), "hypercalls", default=())
     component = policy.Component(
         name=table.text("name"), index=-1, image=table.text("image"),
         version=table.text("version"), vendor=table.text("vendor"),
         memory=vm.size("memory", abi.VM_MEMORY_MAX, _PAGE), memory_kind=memory_kind,
-        hypercalls=frozenset(abi.HYPERCALL_NUMBERS[name] for name in allowed),
+        hypercalls=frozenset(abi.Hypercall[name.upper()] for name in allowed),
         restart=_restart(restart),
         heartbeat_ms=restart.number("heartbeat_ms", 0, MS_MAX, default=0),
         states=tuple(top.each("state", INTERFACE_NAME_MAX, _state).values()),
     )  # fmt: skip
     if component.memory < MEMORY_MIN:
-        raise vm.error("memory", f"{vm.text('memory')} is too little", "use at least 4 MiB")
+        raise vm.error("memory", f"{vm.text('memory')} is too little")
     for each in (table, vm, hypercalls, restart):
         each.end()
     return component
@@ -109,7 +107,7 @@ def _restart(table: Table) -> policy.RestartPolicy:
     kind: Any = table.choice("policy", ("always", "never", "backoff"), "always")
     backoff_ms = table.numbers("backoff_ms", 0, MS_MAX)
     if kind == "backoff" and not backoff_ms:
-        raise table.error("policy", '"backoff" without delays', "add backoff_ms = [0, 10, 100]")
+        raise table.error("policy", '"backoff" without delays')
     give_up = table.table("give_up")
     default = None if "give_up" in table else 0
     restarts = give_up.number("restarts", 1, RESTARTS_MAX, default)
@@ -128,11 +126,7 @@ def _state(table: Table) -> policy.StateRegion:
 def _protocol(table: Table, protocols: dict[str, policy.Protocol]) -> tuple[policy.Protocol, int]:
     """The protocol of an interface, and the mask of the operations stated."""
     text = table.text("protocol")
-    if text not in protocols:
-        name = text.partition("@")[0]
-        versions = ", ".join(each for each, protocol in protocols.items() if protocol.name == name)
-        remedy = f"versions of {name}: {versions}" if versions else suggestion(text, protocols, "protocols")
-        raise table.error("protocol", f'no protocol "{text}"', remedy)
+    table.known("protocol", text, protocols, f'no protocol "{text}"', "protocols")
     protocol = protocols[text]
     names = table.names("operations", protocol.operations, f"operations of {protocol}")
     return protocol, sum(1 << protocol.operations[name] for name in names)
@@ -156,12 +150,10 @@ def _uses(top: Table, protocols: dict[str, policy.Protocol]) -> dict[str, policy
         protocol, operations = _protocol(table, protocols)
         pool, objects = pools.get(name), grants.get(name)
         dma: Any = table.choice("dma", ("none", "pool", "per_request"), "pool" if pool else "none")
-        if dma == "pool" and not pool:
-            raise table.error("dma", '"pool" without a pool', f"add [pool.{name}]")
-        if dma == "per_request" and not objects:
-            raise table.error("dma", '"per_request" without pages to lend', f"add [grants.{name}]")
+        if not {"none": True, "pool": pool, "per_request": objects}[dma]:
+            raise table.error("dma", f'"{dma}" without memory to lend', interface=name)
         deadline_ms = table.number("deadline_ms", 1, MS_MAX, default=0)
-        on_restart = _ON_RESTART[table.choice("on_restart", tuple(_ON_RESTART), "replay")]
+        on_restart = abi.OnRestart[table.choice("on_restart", _ON_RESTART, "replay").upper()]
         root = _root(table) if protocol.name == "fs" else b""
         lent = pool, objects, dma
         return policy.Channel(name, protocol, operations, deadline_ms, on_restart, root, *lent)
@@ -178,16 +170,16 @@ def _root(table: Table) -> bytes:
     root = table.text("root", "/")
     parts = root.split("/")
     if parts[0] or (root != "/" and {"", ".", ".."} & set(parts[1:])) or "\0" in root:
-        raise table.error("root", f'"{root}" is not a plain absolute path', 'write it as "/usr/share"')
+        raise table.error("root", f'"{root}" is not a plain absolute path')
     if len(root.encode()) > ROOT_MAX:
-        raise table.error("root", "the path is too long", f"use at most {ROOT_MAX} bytes")
+        raise table.error("root", "the path is too long", longest=ROOT_MAX)
     return root.encode()
 
 
 def _pool(table: Table) -> policy.Pool:
     pool = policy.Pool(table.number("buffers", 1, 4096), table.size("buffer", 4 << 20, _PAGE))
     if pool.size > OBJECT_MAX:
-        raise table.error("buffers", "the pool is larger than 64 MiB", "use fewer or smaller buffers")
+        raise table.error("buffers", "the pool is larger than 64 MiB")
     return pool
 
 

@@ -25,21 +25,19 @@ silently less. Raises the errors of `vmm.document`.
 from __future__ import annotations
 
 from dataclasses import replace
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
 from hypervisor.abi import generated as abi
 from hypervisor.channels import Geometry
-from hypervisor.policy import Channel, Component, Device, Policy, Protocol, RestartPolicy, Trust
+from hypervisor.policy import Channel, Component, Device, Policy, Protocol, RestartPolicy
 from vmm import manifest as manifests
-from vmm.document import Document, ProgramNotFoundError, SystemFileError, Table, check_name, suggestion
+from vmm.document import Document, ProgramNotFoundError, SystemFileError, Table, check_name
 from vmm.manifest import Manifest, Serves
 
 HYPERVISOR = "hypervisor"  # the pseudo-client of the supervisor's channel
 PROGRAM = "program"  # stands for any program in routes
 MEMORY_LIMIT_MAX = 1 << 40
-PROGRAMS_MAX = 64
 
 
 class _End(NamedTuple):
@@ -77,13 +75,11 @@ def compile(
     for component, manifest in system.manifests.items():
         for interface in manifest.uses:
             channels.append(_channel(system, _End(component, interface), len(channels)))
-    _check_cycles(system)
     _check_servers(system, channels)
     components = [_component(system, each, index) for index, each in enumerate(system.manifests)]
     devices = _devices(system, top)
     top.end()
-    trust = Trust(system.supervisor or None)
-    policy = Policy(name, tuple(components), tuple(channels), tuple(devices), trust)
+    policy = Policy(name, tuple(components), tuple(channels), tuple(devices), system.supervisor or None)
     _check_memory(table, policy, limit)
     return policy
 
@@ -100,25 +96,20 @@ def _read(
     known, names, file = _programs(top), [], top.document.file
     if program is not None:
         if program not in known:
-            remedy = suggestion(program, known, "programs")
-            raise ProgramNotFoundError(file, (), f'no program "{program}" in this system', remedy)
+            problem = f'no program "{program}" in this system'
+            raise ProgramNotFoundError(file, (), problem, name=program, known=sorted(known), what="programs")
         if program in found:
-            key = ("components", program)
-            raise top.document.error(key, f'"{program}" is a program too', "rename the component")
-        if not 1 <= count <= PROGRAMS_MAX:
-            raise SystemFileError(file, (), f"{count} instances", f"use 1 to {PROGRAMS_MAX}")
+            raise top.document.error(("components", program), f'"{program}" is a program too')
         names = [program, *(f"{program}.{number}" for number in range(2, count + 1))]
         found |= dict.fromkeys(names, manifests.read(known[program], protocols))
-    routes = _routes(top.table("routes"), found)
-    return _System(
-        top.document, top.document.relative(table.text("images")), supervisor, found, names, routes
-    )
+    images, routes = top.document.relative(table.text("images")), _routes(top.table("routes"), found)
+    return _System(top.document, images, supervisor, found, names, routes)
 
 
 def _read_component(entry: Table, protocols: dict[str, Protocol]) -> Manifest:
     name = entry.path[-1]
     if name in (HYPERVISOR, PROGRAM):
-        raise entry.error("", f'the name "{name}" has a meaning of its own', "choose another name")
+        raise entry.error("", f'the name "{name}" has a meaning of its own')
     return manifests.read(entry.document.relative(entry.text("manifest")), protocols)
 
 
@@ -129,8 +120,7 @@ def _programs(top: Table) -> dict[str, Path]:
     for text in table.strings("folders"):
         folder = top.document.relative(text)
         if not folder.is_dir():
-            problem = f'no folder "{folder}"'
-            raise table.error("folders", problem, "correct the path; it is relative to this file")
+            raise table.error("folders", f'no folder "{folder}"')
         for file in sorted(folder.glob("*/manifest.toml")):
             found.setdefault(file.parent.name, file)
     table.end()
@@ -151,23 +141,22 @@ def _routes(table: Table, found: dict[str, Manifest]) -> dict[_End, _End]:
 def _end(table: Table, key: str, text: str) -> _End:
     component, dot, interface = text.partition(".")
     if not (component and dot and interface):
-        raise table.error(key, f'"{text}" is not an interface', 'write "component.interface", in quotes')
+        raise table.error(key, f'"{text}" is not an interface')
     return _End(component, interface)
 
 
 def _check_end(table: Table, key: str, end: _End, found: dict[str, Manifest], side: str) -> None:
     table.known(key, end.component, found, f'no component "{end.component}"', "components")
     interfaces: dict[str, object] = getattr(found[end.component], side)
-    problem = f'{end.component} {side} no interface "{end.interface}"'
-    table.known(key, end.interface, interfaces, problem, f"interfaces it {side}")
+    problem = f"{end.component} has no [{side}.{end.interface}]"
+    table.known(key, end.interface, interfaces, problem, "interfaces there")
 
 
 def _component(system: _System, name: str, index: int) -> Component:
     manifest = system.manifests[name]
     image = system.images / manifest.component.image
     if not image.is_file():
-        remedy = 'build the guests with "make setup", or correct the name'
-        raise manifest.document.error(("component", "image"), f'no file "{image}"', remedy)
+        raise manifest.document.error(("component", "image"), f'no file "{image}"')
     component = replace(manifest.component, name=name, index=index, image=str(image))
     if name in system.programs:
         return replace(component, is_program=True, restart=RestartPolicy(policy="never", spares=0))
@@ -179,29 +168,23 @@ def _channel(system: _System, client: _End, index: int) -> Channel:
     server = system.routes.get(route)
     if server is None:
         problem = f'no route for "{route}", which {client.component} needs'
-        raise system.document.error(("routes",), problem, f'add "{route}" = "server.interface"')
+        raise system.document.error(("routes",), problem)
     uses = system.manifests[client.component].uses[client.interface]
     serves = system.manifests[server.component].serves[server.interface]
     key = ("routes", str(route))
     if uses.protocol != serves.protocol:
         problem = f"{client} speaks {uses.protocol}, {server} speaks {serves.protocol}"
-        remedy = "route it to a server of the same protocol and version"
-        raise system.document.error(key, problem, remedy)
+        raise system.document.error(key, problem)
     for name in uses.protocol.names(uses.operations & ~serves.operations):
         problem = f'{client} asks for operation "{name}", which {server} does not serve'
-        places = [
-            (str(system.manifests[end.component].document.file), (side, end.interface, "operations"))
-            for end, side in ((client, "uses"), (server, "serves"))
-        ]
-        raise system.document.error(key, problem, "change {} or {}", *places)
-    return _connected(uses, index, client.component, server, serves)
+        raise system.document.error(key, problem, client=client, server=server)
+    return _connected(replace(uses, index=index, client=client.component), server, serves)
 
 
-def _connected(uses: Channel, index: int, client: str, server: _End, serves: Serves) -> Channel:
+def _connected(uses: Channel, server: _End, serves: Serves) -> Channel:
     """The channel that a client's need becomes."""
-    to, interface = server
-    channel = replace(uses, index=index, client=client, server=to, server_interface=interface)
-    return replace(channel, slots=serves.slots, slot_data=serves.slot_data)
+    channel = replace(uses, slots=serves.slots, slot_data=serves.slot_data)
+    return replace(channel, server=server.component, server_interface=server.interface)
 
 
 def _supervisor_channel(system: _System, table: Table) -> list[Channel]:
@@ -212,25 +195,13 @@ def _supervisor_channel(system: _System, table: Table) -> list[Channel]:
     manifest = system.manifests[name]
     if manifest.uses:
         problem = f"{name} uses {', '.join(manifest.uses)}, and would wait for what it supervises"
-        raise table.error("supervisor", problem, f"remove [uses] from {manifest.document.file}")
+        raise table.error("supervisor", problem, manifest=str(manifest.document.file))
     for interface, serves in manifest.serves.items():
         if serves.protocol.name == "supervise":
-            uses = Channel("supervise", serves.protocol, serves.operations, 0, abi.ON_RESTART_REPLAY)
-            return [_connected(uses, 0, HYPERVISOR, _End(name, interface), serves)]
-    problem = f'{name} does not serve "supervise"'
-    raise table.error("supervisor", problem, "name a component that does")
-
-
-def _check_cycles(system: _System) -> None:
-    """A component that waits for itself, through whomever, would never get an answer."""
-    needs: TopologicalSorter[str] = TopologicalSorter()
-    for client, server in system.routes.items():
-        needs.add(client.component, server.component)
-    try:
-        needs.prepare()
-    except CycleError as error:
-        loop = " -> ".join(reversed(error.args[1]))
-        raise system.document.error(("routes",), f"needs form a cycle: {loop}", "remove one route") from None
+            uses = Channel("supervise", serves.protocol, serves.operations, 0, abi.OnRestart.REPLAY)
+            uses = replace(uses, index=0, client=HYPERVISOR)
+            return [_connected(uses, _End(name, interface), serves)]
+    raise table.error("supervisor", f'{name} does not serve "supervise"')
 
 
 def _check_servers(system: _System, channels: list[Channel]) -> None:
@@ -240,12 +211,8 @@ def _check_servers(system: _System, channels: list[Channel]) -> None:
             clients = [e.client for e in channels if (e.server, e.server_interface) == (name, interface)]
             if len(clients) > serves.clients:
                 problem = f"{len(clients)} clients ({', '.join(clients)}), {serves.clients} allowed"
-                remedy = f"raise clients, or remove routes in {system.document.file}"
-                raise manifest.document.error(("serves", interface, "clients"), problem, remedy)
-        ends = [each for each in channels if name in (each.client, each.server)]
-        if len(ends) > abi.CHANNELS:
-            remedy = f"use at most {abi.CHANNELS} for one component"
-            raise system.document.error(("components", name), f"{len(ends)} channels", remedy)
+                key = ("serves", interface, "clients")
+                raise manifest.document.error(key, problem, system=str(system.document.file))
 
 
 def _devices(system: _System, top: Table) -> list[Device]:
@@ -253,24 +220,20 @@ def _devices(system: _System, top: Table) -> list[Device]:
 
     def read(table: Table) -> Device:
         driver = _end(table, "component", table.text("component"))
-        component, interface = driver
-        table.known("component", component, system.manifests, f'no component "{component}"', "components")
-        needs = system.manifests[component].devices
-        problem = f"{component} has no [device.{interface}]"
-        table.known("component", interface, needs, problem, f"devices of {component}")
+        _check_end(table, "component", driver, system.manifests, "device")
         if driver in driven:
-            problem = f"{driver} has the device {driven[driver]} already"
-            raise table.error("component", problem, "remove one of the two")
+            raise table.error("component", f"{driver} has the device {driven[driver]} already")
         driven[driver] = name = table.path[-1]
+        device = system.manifests[driver.component].device[driver.interface]
         read_only = table.flag("read_only", True)
-        return replace(needs[interface], name=name, component=component, read_only=read_only)
+        return replace(device, name=name, component=driver.component, read_only=read_only)
 
     devices = top.each("devices", manifests.INTERFACE_NAME_MAX, read)
     for component, manifest in system.manifests.items():
-        for interface in manifest.devices:
+        for interface in manifest.device:
             if _End(component, interface) not in driven:
-                problem = f"no device for {component}.{interface}"
-                raise system.document.error(("components", component), problem, "add one under [devices]")
+                key = ("components", component)
+                raise system.document.error(key, f"no device for {component}.{interface}")
     return list(devices.values())
 
 
@@ -284,4 +247,4 @@ def _check_memory(table: Table, policy: Policy, limit: int) -> None:
         total += channel.grants.count * channel.grants.pages * abi.PAGE_SIZE if channel.grants else 0
     if total > limit:
         problem = f"the components need {-(-total >> 20)} MiB, {table.text('memory')} allowed"
-        raise table.error("memory", problem, "raise the limit, or lower memory and spares in the manifests")
+        raise table.error("memory", problem)

@@ -8,9 +8,11 @@ end of the stream, or a line {"stop": true}, ends the system.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -19,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from hypervisor.abi.generated import LogLevel
 from hypervisor.component import LiveComponent
 from hypervisor.control import ControlSocket, describe
 from hypervisor.faults import FaultRecord
@@ -32,6 +35,7 @@ from vmm.zygote import Zygote
 INTERNAL = 125
 QUIET_DEADLINE_S = 10.0
 OUTPUT_DEADLINE_S = 2.0
+ERRORS_TOLD = 8  # the last ones of the log
 
 
 class Link:
@@ -131,11 +135,12 @@ def serve(link: Link, zygote: Zygote) -> int:
     encoded = b"".join(os.fsencode(str(each)) + b"\0" for each in request["arguments"])
     programs = {component.name: encoded for component in policy.components if component.is_program}
     hypervisor = Hypervisor(policy, launcher, arguments=programs, stdout=1, stderr=2)
-    hypervisor.figures.tsc_khz = launcher.tsc_khz
     run = Run(link, request, hypervisor)
-    control = ControlSocket(hypervisor, listener, run.report)
+    control = ControlSocket(hypervisor, listener)
     try:
         hypervisor.boot(spares=bool(request["spares"]))
+        if 2 * len(os.listdir("/proc/self/fd")) > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
+            raise OSError(errno.EMFILE, "")  # spares and recoveries would want as many again
         gc.collect()
         gc.freeze()
         gc.disable()  # a collection in the middle of a recovery would cost more than the recovery
@@ -145,7 +150,9 @@ def serve(link: Link, zygote: Zygote) -> int:
     finally:
         hypervisor.close()
         control.close()
-    link.send("ended", status=run.status, report=report)
+    log = hypervisor.log.since(0)
+    errors = [f"{each.component}: {each.text}" for each in log if each.level == LogLevel.ERROR]
+    link.send("ended", status=run.status, report=report, errors=errors[-ERRORS_TOLD:])
     return run.status
 
 
@@ -173,5 +180,6 @@ def main(zygote: Zygote | None = None) -> int:
         link.send("error", **{"message": str(error), "status": status, **vars(error)})
         return status
     except OSError as error:
-        link.send("error", message=f"{error.strerror}: {error.filename or ''}".rstrip(": "), status=INTERNAL)
+        message = f"{error.strerror}: {error.filename or ''}".rstrip(": ")
+        link.send("error", message=message, status=INTERNAL, number=error.errno)
         return INTERNAL

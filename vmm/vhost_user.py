@@ -35,6 +35,7 @@ from vmm.vhost_user_messages import Feature, ProtocolFeature, Request
 
 CONFIG_BYTES = 60  # struct virtio_blk_config as far as its write-zeroes fields: what every back-end has
 START_DEADLINE_S = 1.0
+LOOK_S = 0.0005  # between looks at used rings: without it qemu-storage-daemon has no time for its requests
 NEEDED = Feature.VERSION_1 | Feature.PROTOCOL_FEATURES
 # What the driver is able to use; the rest is declined.
 WANTED = (
@@ -45,6 +46,9 @@ PROTOCOL_NEEDED = (
     ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG | ProtocolFeature.MQ
     | ProtocolFeature.CONFIGURE_MEM_SLOTS
 )  # fmt: skip
+
+
+Later = Callable[[float, Callable[[], None]], object]
 
 
 class VhostUserError(Exception):
@@ -88,13 +92,13 @@ class Backend:
         clock: Callable[[], float],
         on_lost: Callable[[VhostUserError], None] = lambda error: None,
         error_fd: int = -1,
-        drains: bool = True,
+        later: Later | None = None,
     ) -> None:
         """`on_lost` is called at most once, never after `close`. `error_fd` (the caller's, an eventfd) is
         signalled when the device finds its driver at fault: a broken chain, an address outside the windows.
-        `drains`: this back-end answers GET_VRING_BASE when its last request has ended, as ours does. One that
-        does not (qemu-storage-daemon: it answers at once, and breaks when a request ends later) is asked only
-        after its used rings say that nothing is left to do."""
+        `later` calls a function after so many seconds; it is for a back-end that does not, as ours, answer
+        GET_VRING_BASE when its last request has ended (qemu-storage-daemon answers at once, and breaks when
+        one ends later): it is asked only after its used rings say that nothing is left to do."""
         self.features = 0
         self.config = b""
         self.queues = 0
@@ -104,14 +108,17 @@ class Backend:
         self._clock = clock
         self._on_lost = on_lost
         self._error_fd = error_fd
+        self._batch, self._batch_fds = b"", list[int]()
         self._received = b""
         self._last_reply = b""
         self._open: deque[_Command] = deque()
         self._windows: list[Window] = []
+        self._lasting = 0  # how many of them came with `start`
         self._queues: list[Queue] = []
-        self._drains = drains
+        self._later = later
         self._rings: mmap.mmap | None = None  # for reading, where it does not drain
         self._stopping: list[Done] = []  # `stop` waits for the rings to become idle
+        self._opening: list[tuple[Window, float, Done]] = []  # and so does `open_window`
         self._next_epoch: tuple[Sequence[Queue], Sequence[Window]] | None = None  # then `start` does, too
         sock.setblocking(False)
 
@@ -149,6 +156,8 @@ class Backend:
         self.lost = self.lost or BackendGone("closed")
         self._open.clear()
         self._stopping.clear()
+        self._opening.clear()
+        self._next_epoch = None
         self._sock.close()
 
     # -- commands
@@ -187,58 +196,67 @@ class Backend:
         if self._stopping:
             self._next_epoch = queues, windows
             return
-        deadline = self._clock() + START_DEADLINE_S
+        deadline, first = self._clock() + START_DEADLINE_S, not self._lasting
         table = messages.TABLE_HEAD.pack(len(windows), 0) + b"".join(_region(window) for window in windows)
-        self._ask(Request.SET_MEM_TABLE, table, deadline, fds=[window.fd for window in windows])
+        self._ask(Request.SET_MEM_TABLE, table, deadline, fds=[window.fd for window in windows], more=True)
         for index, queue in enumerate(queues):
+            if first:  # what outlives GET_VRING_BASE
+                self._send(_message(Request.SET_VRING_NUM, _state(index, queue.size)), more=True)
+                self._ask(Request.SET_VRING_ENABLE, _state(index, 1), deadline, more=True)
+                if self._error_fd >= 0:
+                    self._give(Request.SET_VRING_ERR, index, self._error_fd)
             base = abi.VRING_IOVA + index * abi.VRING_STRIDE
             parts = base + abi.VRING_DESCRIPTORS, base + abi.VRING_USED, base + abi.VRING_AVAILABLE
             place = _message(Request.SET_VRING_ADDR, messages.VRING_ADDR.pack(index, 0, *parts, 0))
-            size = _message(Request.SET_VRING_NUM, _state(index, queue.size))
-            self._send(size + _message(Request.SET_VRING_BASE, _state(index, 0)) + place)
-            eventfds = {Request.SET_VRING_CALL: queue.call, Request.SET_VRING_KICK: queue.kick}
-            for request, fd in ({Request.SET_VRING_ERR: self._error_fd} | eventfds).items():
-                if fd >= 0:
-                    self._send(_message(request, messages.U64.pack(index)), [fd])
-            self._ask(Request.SET_VRING_ENABLE, _state(index, 1), deadline)
-        self._queues, self._windows = list(queues), list(windows)
-        if not self._drains:
+            self._send(_message(Request.SET_VRING_BASE, _state(index, 0)) + place, more=True)
+            self._give(Request.SET_VRING_CALL, index, queue.call)
+            self._give(Request.SET_VRING_KICK, index, queue.kick)
+        self._send(b"")
+        self._queues, self._windows, self._lasting = list(queues), list(windows), len(windows)
+        if self._later:
             rings = next(window for window in windows if window.iova == abi.VRING_IOVA)
             self._rings = mmap.mmap(rings.fd, rings.size, prot=mmap.PROT_READ)
 
     def stop(self, deadline_s: float, done: Done) -> None:
-        """Drains and stops all queues and takes the memory back. At `done(True)` the device has made its last
-        access (as far as the back-end keeps its word; ours does) and, where it has memory slots, has nothing
-        mapped. The driver must be at rest."""
+        """Drains and stops all queues and closes the windows of requests. At `done(True)` the device has made
+        its last access (as far as the back-end keeps its word; ours does); what `start` gave it stays mapped
+        until the next `start` or `close`. The driver must be at rest."""
         deadline = self._clock() + deadline_s
         self._next_epoch = None
-        if self._drains or not self._queues:
+        if not self._later or not self._queues:
             self._withdraw(deadline, done)
             return
         self._stopping.append(done)
         if len(self._stopping) == 1:
-            for queue in self._queues:  # the driver may have died just before it did so
-                with contextlib.suppress(BlockingIOError):  # full: kicked enough
-                    os.eventfd_write(queue.kick, 1)
-            self._look(True, deadline)
+            self._kick()  # the driver may have died just before it did so
+            self._look(self._later, deadline)
 
-    def _look(self, answered: bool, deadline: float) -> None:
-        """Ask (anything) and look again until each used ring says that all there was to do is done."""
-        idle = answered and all(self._is_idle(index) for index in range(len(self._queues)))
-        if answered and not idle and self._clock() < deadline:
-            self._then(deadline, lambda ok: self._look(ok, deadline))
+    def _look(self, later: Later, deadline: float) -> None:
+        """Look again and again until each used ring says that all there was to do is done."""
+        idle = all(self._is_idle(index) for index in range(len(self._queues)))
+        if not idle and self.lost is None and self._clock() < deadline:
+            later(LOOK_S, lambda: self._look(later, deadline))
             return
         stopping, self._stopping = self._stopping, []
+        opening, self._opening = self._opening, []
         if not idle:
             for done in stopping:
                 done(False)
             self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
-            return
-        for done in stopping[:-1]:
+        for done in stopping[:-1] if idle else ():
             done(True)
-        self._withdraw(deadline, stopping[-1])
-        if self._next_epoch:
+        if idle and stopping:
+            self._withdraw(deadline, stopping[-1])
+        if idle and self._next_epoch:
             self.start(*self._next_epoch)
+            self._kick()  # the back-end may have taken the successor's kick for the old epoch's
+        for window, deadline_s, done in opening:
+            self.open_window(window, deadline_s, done)
+
+    def _kick(self) -> None:
+        for queue in self._queues:
+            with contextlib.suppress(BlockingIOError):  # full: kicked enough
+                os.eventfd_write(queue.kick, 1)
 
     def _is_idle(self, queue: int) -> bool:
         """Whether everything made available has been used."""
@@ -248,22 +266,24 @@ class Backend:
         return rings is not None and rings[available : available + 2] == rings[used : used + 2]
 
     def _withdraw(self, deadline: float, done: Done) -> None:
-        for index in range(len(self._queues)):
-            size = messages.VRING_STATE.size
-            self._ask(Request.GET_VRING_BASE, _state(index, 0), deadline, reply_bytes=size)
-        windows, self._windows, self._queues = self._windows, [], []
-        for window in windows:
-            self._ask(Request.REM_MEM_REG, _single(window), deadline)
-        self._then(deadline, done)
-
-    def _then(self, deadline: float, done: Done) -> None:
-        """Commands are carried out in order: an answer to anything means that all before it is over."""
-        self._ask(Request.GET_FEATURES, b"", deadline, done, reply_bytes=messages.U64.size)
+        state = messages.VRING_STATE.size
+        commands = [(Request.GET_VRING_BASE, _state(i, 0), state) for i in range(len(self._queues))]
+        commands += [(Request.REM_MEM_REG, _single(each), 0) for each in self._windows[self._lasting :]]
+        self._queues, self._windows = [], self._windows[: self._lasting]
+        for request, payload, reply_bytes in commands[:-1]:
+            self._ask(request, payload, deadline, reply_bytes=reply_bytes, more=True)
+        # Commands are carried out in order: an answer to the last means that all are over.
+        anything = Request.GET_FEATURES, b"", messages.U64.size
+        request, payload, reply_bytes = commands[-1] if commands else anything
+        self._ask(request, payload, deadline, done, reply_bytes=reply_bytes)
 
     def open_window(self, window: Window, deadline_s: float, done: Done) -> None:
         """Adds memory; `done(True)` when the device can reach it. `done(False)` at once where no slot is
         left."""
-        if self._stopping or len(self._windows) >= self.memory_slots:
+        if self._stopping:  # of the epoch that begins afterwards
+            self._opening.append((window, deadline_s, done))
+            return
+        if len(self._windows) >= self.memory_slots:
             done(False)
             return
         self._windows.append(window)
@@ -317,8 +337,22 @@ class Backend:
 
     # -- sending
 
-    def _send(self, data: bytes, fds: Sequence[int] = ()) -> None:
-        if self.lost is not None:
+    def _send(self, data: bytes, fds: Sequence[int] = (), more: bool = False) -> None:
+        """Sends a message, or with `more` keeps it until the next that may go: each wakes the back-end up.
+        Descriptors arrive with the first byte they are sent with, so such a message begins a new batch."""
+        if fds:
+            self._flush()
+        self._batch += data
+        self._batch_fds += fds
+        if not more:
+            self._flush()
+
+    def _give(self, request: Request, queue: int, fd: int) -> None:
+        self._send(_message(request, messages.U64.pack(queue)), [fd], more=True)
+
+    def _flush(self) -> None:
+        data, fds, self._batch, self._batch_fds = self._batch, self._batch_fds, b"", []
+        if self.lost is not None or not data:
             return
         try:
             sent = socket.send_fds(self._sock, [data], fds)
@@ -332,12 +366,12 @@ class Backend:
 
     def _ask(
         self, request: Request, payload: bytes, deadline: float, done: Done | None = None,
-        fds: Sequence[int] = (), reply_bytes: int = 0,
+        fds: Sequence[int] = (), reply_bytes: int = 0, more: bool = False,
     ) -> None:  # fmt: skip
         """Sends a message that is answered: with so many bytes, or (0) with an acknowledgement."""
         if self.lost is None:
             self._open.append(_Command(request, reply_bytes, deadline, done))
-            self._send(_message(request, payload, 0 if reply_bytes else messages.NEED_REPLY), fds)
+            self._send(_message(request, payload, 0 if reply_bytes else messages.NEED_REPLY), fds, more)
         elif done:
             done(False)
 

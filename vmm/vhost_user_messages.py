@@ -26,52 +26,24 @@ NEED_REPLY = 1 << 3
 TABLE_REGIONS_MAX = 8  # of SET_MEM_TABLE; more go by ADD_MEM_REG
 
 
-class Request(IntEnum):
-    GET_FEATURES = 1
-    SET_FEATURES = 2
-    SET_OWNER = 3
-    RESET_OWNER = 4
-    SET_MEM_TABLE = 5
-    SET_VRING_NUM = 8
-    SET_VRING_ADDR = 9
-    SET_VRING_BASE = 10
-    GET_VRING_BASE = 11
-    SET_VRING_KICK = 12
-    SET_VRING_CALL = 13
-    SET_VRING_ERR = 14
-    GET_PROTOCOL_FEATURES = 15
-    SET_PROTOCOL_FEATURES = 16
-    GET_QUEUE_NUM = 17
-    SET_VRING_ENABLE = 18
-    GET_CONFIG = 24
-    SET_CONFIG = 25
-    RESET_DEVICE = 34
-    GET_MAX_MEM_SLOTS = 36
-    ADD_MEM_REG = 37
-    REM_MEM_REG = 38
+# Requests by number.
+Request = IntEnum("Request", {
+    "GET_FEATURES": 1, "SET_FEATURES": 2, "SET_OWNER": 3, "RESET_OWNER": 4, "SET_MEM_TABLE": 5,
+    "SET_VRING_NUM": 8, "SET_VRING_ADDR": 9, "SET_VRING_BASE": 10, "GET_VRING_BASE": 11,
+    "SET_VRING_KICK": 12, "SET_VRING_CALL": 13, "SET_VRING_ERR": 14, "GET_PROTOCOL_FEATURES": 15,
+    "SET_PROTOCOL_FEATURES": 16, "GET_QUEUE_NUM": 17, "SET_VRING_ENABLE": 18, "GET_CONFIG": 24,
+    "SET_CONFIG": 25, "RESET_DEVICE": 34, "GET_MAX_MEM_SLOTS": 36, "ADD_MEM_REG": 37, "REM_MEM_REG": 38,
+})  # fmt: skip
 
+# Optional parts of the protocol, as bits.
+ProtocolFeature = IntEnum("ProtocolFeature", {
+    "MQ": 1 << 0, "REPLY_ACK": 1 << 3, "CONFIG": 1 << 9, "RESET_DEVICE": 1 << 13,
+    "CONFIGURE_MEM_SLOTS": 1 << 15,
+})  # fmt: skip
 
-class ProtocolFeature(IntEnum):
-    """Optional parts of the protocol, as bits."""
-
-    MQ = 1 << 0
-    REPLY_ACK = 1 << 3
-    CONFIG = 1 << 9
-    RESET_DEVICE = 1 << 13
-    CONFIGURE_MEM_SLOTS = 1 << 15
-
-
-class Feature(IntEnum):
-    """Virtio feature bits: those of the transport, and those of a block device."""
-
-    BLK_SIZE_MAX = 1 << 1
-    BLK_SEG_MAX = 1 << 2
-    BLK_RO = 1 << 5
-    BLK_SIZE = 1 << 6
-    BLK_FLUSH = 1 << 9
-    BLK_MQ = 1 << 12
-    BLK_DISCARD = 1 << 13
-    BLK_WRITE_ZEROES = 1 << 14
-    EVENT_IDX = 1 << 29
-    PROTOCOL_FEATURES = 1 << 30  # of vhost-user, not of virtio
-    VERSION_1 = 1 << 32
+# Virtio feature bits: of a block device, and of the transport. (PROTOCOL_FEATURES is vhost-user's own.)
+Feature = IntEnum("Feature", {
+    "BLK_SIZE_MAX": 1 << 1, "BLK_SEG_MAX": 1 << 2, "BLK_RO": 1 << 5, "BLK_SIZE": 1 << 6, "BLK_FLUSH": 1 << 9,
+    "BLK_MQ": 1 << 12, "BLK_DISCARD": 1 << 13, "BLK_WRITE_ZEROES": 1 << 14,
+    "EVENT_IDX": 1 << 29, "PROTOCOL_FEATURES": 1 << 30, "VERSION_1": 1 << 32,
+})  # fmt: skip

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisor.abi import generated as abi
-from vmm.document import Document, ProtocolFileError, Table, check_name, suggestion
+from vmm.document import Document, ProtocolFileError, Table, check_name
 
 ARGUMENT_BYTES = 40
 OPERATION_MAX = 63  # operations are bits of a 64-bit mask; 0 is never an operation
@@ -95,7 +95,8 @@ def read(file: Path) -> Protocol:
     name = top.text("name")
     check_name(top, "name", name, NAME_MAX)
     if name != file.stem:
-        raise top.error("name", f'"{name}" is not what the file is called', f"rename it to {name}.toml")
+        problem = f'"{name}" is not what the file is called'
+        raise top.error("name", problem, remedy=f"rename it to {name}.toml")
     constants = top.table("constants")
     protocol = Protocol(
         name=name,
@@ -120,7 +121,7 @@ def read_all(folder: Path) -> list[Protocol]:
             other = found[protocol.number][0].name
             problem = f"{protocol.number} is the number of {other}"
             raise Document(file, ProtocolFileError).error(
-                ["number"], problem, "numbers are unique; take a free one"
+                ["number"], problem, remedy="numbers are unique; take a free one"
             )
         found[protocol.number] = (file, protocol)
     return [protocol for _, (_, protocol) in sorted(found.items())]
@@ -136,7 +137,7 @@ def _enum(table: Table) -> dict[str, int]:
     seen: dict[int, str] = {}
     for key, value in members.items():
         if value in seen:
-            raise table.error(key, f"{value} is the value of {seen[value]}", "values are unique")
+            raise table.error(key, f"{value} is the value of {seen[value]}", remedy="values are unique")
         seen[value] = key
     return members
 
@@ -144,14 +145,15 @@ def _enum(table: Table) -> dict[str, int]:
 def _operations(top: Table) -> tuple[Operation, ...]:
     tables = top.entries("operation", NAME_MAX)
     if not tables:
-        raise top.error("operation", "there is no operation", "add [operation.NAME]")
+        raise top.error("operation", "there is no operation", remedy="add [operation.NAME]")
     operations = [_operation(name, table) for name, table in tables.items()]
     by_id: dict[int, Operation] = {}
     for operation in operations:
         table = tables[operation.name]
         if operation.id in by_id:
             problem = f"{operation.id} is the id of {by_id[operation.id].name}"
-            raise table.error("id", problem, "ids are unique and never used again; take the next free one")
+            remedy = "ids are unique and never used again; take the next free one"
+            raise table.error("id", problem, remedy=remedy)
         by_id[operation.id] = operation
         if operation.ends:
             _check_ends(operation, table, operations)
@@ -160,19 +162,15 @@ def _operations(top: Table) -> tuple[Operation, ...]:
 
 def _check_ends(operation: Operation, table: Table, operations: Sequence[Operation]) -> None:
     names = [other.name for other in operations]
-    if operation.ends not in names:
-        raise table.error(
-            "ends", f'no operation "{operation.ends}"', suggestion(operation.ends, names, "operations")
-        )
+    table.known("ends", operation.ends, names, f'no operation "{operation.ends}"', "operations")
     ended = operations[names.index(operation.ends)]
     if not ended.sticky:
-        raise table.error(
-            "ends", f'"{operation.ends}" is not sticky', "only sticky operations are ended by another"
-        )
+        remedy = "only sticky operations are ended by another"
+        raise table.error("ends", f'"{operation.ends}" is not sticky', remedy=remedy)
     first = [(f.name, f.type) for f in operation.args[:1]]
     if first != [(f.name, f.type) for f in ended.args[:1]]:
         problem = f'its first argument is not that of "{operation.ends}"'
-        raise table.error("args", problem, "the first argument says which one is ended")
+        raise table.error("args", problem, remedy="the first argument says which one is ended")
 
 
 def _operation(name: str, table: Table) -> Operation:
@@ -188,19 +186,20 @@ def _operation(name: str, table: Table) -> Operation:
         returns=_fields(table, "returns", ARGUMENT_BYTES),
         input=_bytes(table, "input"),
         output=_bytes(table, "output"),
-        errors=tuple(table.names("errors", abi.ERROR_NAMES.values(), "errors", ())),
+        errors=tuple(table.names("errors", abi.names(abi.Error).values(), "errors", ())),
     )
     table.end()
     if operation.sticky and not operation.idempotent:
-        raise table.error("sticky", "a sticky operation is replayed", "say idempotent = true as well")
+        raise table.error("sticky", "a sticky operation is replayed", remedy="say idempotent = true as well")
     if operation.sticky and not operation.args:
-        raise table.error("sticky", "a sticky operation needs an argument", "the first one is its key")
+        raise table.error("sticky", "a sticky operation needs an argument", remedy="the first one is its key")
     return operation
 
 
 def _check_free(table: Table, key: str, name: str) -> None:
     if name in RESERVED:
-        raise table.error(key, f'"{name}" is a name that generated code uses itself', "choose another")
+        problem = f'"{name}" is a name that generated code uses itself'
+        raise table.error(key, problem, remedy="choose another")
 
 
 def _bytes(table: Table, key: str) -> int:
@@ -219,7 +218,7 @@ def _record(name: str, table: Table) -> Record:
     notes = table.table("notes")
     fields = _fields(table, "fields", abi.SLOT_DATA_MAX)
     if not fields:
-        raise table.error("fields", "a record needs fields", 'add fields = { size = "u64" }')
+        raise table.error("fields", "a record needs fields", remedy='add fields = { size = "u64" }')
     noted = tuple(Field(f.name, f.type, f.offset, notes.text(f.name, "")) for f in fields)
     notes.end()
     record = Record(name, table.text("doc"), noted)
@@ -236,11 +235,11 @@ def _fields(table: Table, key: str, most: int) -> tuple[Field, ...]:
         _check_free(inner, name, name)
         kind = inner.text(name)
         if kind not in SCALARS:
-            raise inner.error(name, f'no such type "{kind}"', f"use one of {', '.join(SCALARS)}")
+            raise inner.error(name, f'no such type "{kind}"', remedy=f"use one of {', '.join(SCALARS)}")
         size = SCALARS[kind]
         offset = (end + size - 1) // size * size
         fields.append(Field(name, kind, offset))
         end = offset + size
     if end > most:
-        raise table.error(key, f"{end} bytes are too many", f"a slot has room for {most}")
+        raise table.error(key, f"{end} bytes are too many", remedy=f"a slot has room for {most}")
     return tuple(fields)

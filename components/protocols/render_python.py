@@ -1,11 +1,15 @@
-"""Python of a protocol: numbers, and a `hypervisor.abi.layout.Layout` per structure."""
+"""Python of a protocol: numbers, and a `hypervisor.abi.layout.Layout` per structure.
+
+Its lines count as trusted ones, so there is nothing that Python has no use for.
+"""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator, Sequence
 
 from components.protocols.description import ARGUMENT_BYTES, Field, Protocol
-from components.protocols.text import camel, notice, wrapped
+from components.protocols.text import LINE, camel, notice, wrapped
 
 _FORMATS = {"u8": "B", "u16": "H", "u32": "I", "u64": "Q", "i32": "i", "i64": "q"}
 
@@ -23,27 +27,15 @@ def _module(protocol: Protocol) -> Iterator[str]:
     yield ""
     yield "from __future__ import annotations"
     yield ""
-    yield "from typing import Final"
+    yield "from enum import IntEnum"
     yield ""
     yield "from hypervisor.abi.layout import Layout"
     yield ""
-    yield f'NAME: Final = "{protocol.name}"'
-    yield f"NUMBER: Final = {protocol.number}"
-    yield f"VERSION: Final = {protocol.version}"
-    yield ""
-    yield "# operations"
-    for operation in protocol.operations:
-        yield f"{operation.name.upper()}: Final = {operation.id}"
-    if protocol.constants:
-        yield ""
-        yield "# constants"
-        for name, value in protocol.constants.items():
-            yield f"{name.upper()}: Final = {value}"
-    for enum, members in protocol.enums.items():
-        yield ""
-        yield f"# {enum}"
-        for name, value in members.items():
-            yield f"{enum.upper()}_{name.upper()}: Final = {value}"
+    operations = {operation.name: operation.id for operation in protocol.operations}
+    for enum, members in {"operation": operations, **protocol.enums}.items():
+        numbers = ", ".join(f'"{name.upper()}": {value}' for name, value in members.items())
+        line = f'{camel(enum)} = IntEnum("{camel(enum)}", {{{numbers}}})'
+        yield from textwrap.wrap(line, LINE, subsequent_indent="    ", break_on_hyphens=False)
     for operation in protocol.operations:
         for suffix, title, fields in (
             ("Args", "Arguments", operation.args),
@@ -57,16 +49,17 @@ def _module(protocol: Protocol) -> Iterator[str]:
 
 
 def _structure(name: str, doc: str, fields: Sequence[Field], size: int) -> Iterator[str]:
+    named = [field for field in fields if field.name != "reserved"]
     yield ""
     yield ""
-    yield f'class {name}(Layout, codes="{_codes(fields, size)}"):'
+    yield f'class {name}(Layout, codes="{_codes(named, size)}"):'
     if len(doc) < 90:
         yield f'    """{doc}"""'
     else:
         yield from wrapped(f'"""{doc}', "    ")
         yield '    """'
     yield ""
-    for field in fields:
+    for field in named:
         yield f"    {field.name}: int = 0"
 
 

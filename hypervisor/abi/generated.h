@@ -75,6 +75,7 @@
 
 /* status_page: first page of the read-only window: one entry per channel, written by the hypervisor */
 #define R3_STATUS_ENTRY_SIZE 16 /* u32 state, u32 epoch, u64 reserved */
+#define R3_STATUS_WALL_CLOCK 0x800 /* u64, ns since 1970 (UTC) when this instance was started: guests print dates, never trust them */
 
 /* telemetry_layout */
 #define R3_TELEMETRY_REPLAYS 0x400
@@ -186,6 +187,7 @@
 #define R3_FAULT_REPLACED 21 /* by an update */
 
 /* hypercall */
+#define R3_HYPERCALL_START 17 /* a warm spare waits here, all prepared, until it is adopted; what the info pages say is valid only from then on */
 #define R3_HYPERCALL_READY 1 /* initialisation is over; the service loop begins */
 #define R3_HYPERCALL_WAIT 2 /* rest (10 ms at most, whatever happens), then block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out */
 #define R3_HYPERCALL_LOG 3 /* append to the structured log */
@@ -224,7 +226,7 @@ _Static_assert(offsetof(struct r3_slot, length) == 16, "r3_slot.length");
 _Static_assert(offsetof(struct r3_slot, reserved) == 20, "r3_slot.reserved");
 _Static_assert(offsetof(struct r3_slot, args) == 24, "r3_slot.args");
 
-/* Layout `info`, 120 bytes. */
+/* Layout `info`, 104 bytes. */
 struct r3_info {
 	uint64_t magic;
 	uint32_t abi_version;
@@ -239,10 +241,8 @@ struct r3_info {
 	uint64_t heap_size;
 	uint64_t spin_ns; /* longest spin before a wait */
 	uint8_t name[32];
-	uint64_t wall_clock_ns; /* CLOCK_REALTIME (ns since 1970, UTC) at tick wall_clock_tsc: guests print dates, never trust them */
-	uint64_t wall_clock_tsc;
 };
-_Static_assert(sizeof(struct r3_info) == 120, "size of r3_info");
+_Static_assert(sizeof(struct r3_info) == 104, "size of r3_info");
 _Static_assert(offsetof(struct r3_info, magic) == 0, "r3_info.magic");
 _Static_assert(offsetof(struct r3_info, abi_version) == 8, "r3_info.abi_version");
 _Static_assert(offsetof(struct r3_info, epoch) == 12, "r3_info.epoch");
@@ -256,8 +256,6 @@ _Static_assert(offsetof(struct r3_info, heap_base) == 48, "r3_info.heap_base");
 _Static_assert(offsetof(struct r3_info, heap_size) == 56, "r3_info.heap_size");
 _Static_assert(offsetof(struct r3_info, spin_ns) == 64, "r3_info.spin_ns");
 _Static_assert(offsetof(struct r3_info, name) == 72, "r3_info.name");
-_Static_assert(offsetof(struct r3_info, wall_clock_ns) == 104, "r3_info.wall_clock_ns");
-_Static_assert(offsetof(struct r3_info, wall_clock_tsc) == 112, "r3_info.wall_clock_tsc");
 
 /* Layout `channel_entry`, 128 bytes. */
 struct r3_channel_entry {

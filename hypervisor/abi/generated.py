@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import Final
 
 from hypervisor.abi.layout import Layout
+from hypervisor.abi.layout import names as names  # noqa: PLC0414
 
 ABI_VERSION: Final = 1
 
@@ -76,177 +78,70 @@ DOORBELL_QUEUE: Final = 64  # + virtqueue index
 
 # status_page: first page of the read-only window: one entry per channel, written by the hypervisor
 STATUS_ENTRY_SIZE: Final = 16  # u32 state, u32 epoch, u64 reserved
+# u64, ns since 1970 (UTC) when this instance was started: guests print dates, never trust them
+STATUS_WALL_CLOCK: Final = 0x800
 
 # telemetry_layout
 TELEMETRY_REPLAYS: Final = 0x400
 TELEMETRY_REPLAY_SLOTS: Final = 128
 
 # channel_state
-CHANNEL_STATE_UNUSED: Final = 0
-CHANNEL_STATE_OPEN: Final = 1  # usable
-CHANNEL_STATE_DEAD: Final = 2  # the peer is dead; deadlines stand still
-CHANNEL_STATE_REOPEN: Final = 3  # new rings wait: call `reconnect`
-CHANNEL_STATE_GONE: Final = 4  # the peer will not come back (its manifest said so)
-CHANNEL_STATE_NAMES: Final[dict[int, str]] = {0: "unused", 1: "open", 2: "dead", 3: "reopen", 4: "gone"}
+ChannelState = IntEnum("ChannelState", {"UNUSED": 0, "OPEN": 1, "DEAD": 2, "REOPEN": 3, "GONE": 4})
 
 # role
-ROLE_CLIENT: Final = 1
-ROLE_SERVER: Final = 2
-ROLE_NAMES: Final[dict[int, str]] = {1: "client", 2: "server"}
+Role = IntEnum("Role", {"CLIENT": 1, "SERVER": 2})
 
 # start
-START_FRESH: Final = 0
-START_RESTART: Final = 1
-START_UPDATE: Final = 2
-START_NAMES: Final[dict[int, str]] = {0: "fresh", 1: "restart", 2: "update"}
+Start = IntEnum("Start", {"FRESH": 0, "RESTART": 1, "UPDATE": 2})
 
 # on_restart
-ON_RESTART_REPLAY: Final = 0  # unanswered idempotent requests are sent again
-ON_RESTART_FAIL: Final = 1  # every unanswered request fails with `dead`
-ON_RESTART_NAMES: Final[dict[int, str]] = {0: "replay", 1: "fail"}
+OnRestart = IntEnum("OnRestart", {"REPLAY": 0, "FAIL": 1})
 
 # region_kind
-REGION_KIND_POOL: Final = 1  # I/O buffers of a channel (addr 0: offsets only, not mapped here)
-REGION_KIND_VRING: Final = 2
-REGION_KIND_GRANT_OBJECT: Final = 3  # memory this component may lend
-REGION_KIND_STATE: Final = 4
-REGION_KIND_TELEMETRY: Final = 5
-REGION_KIND_ARGUMENTS: Final = 6
-REGION_KIND_NAMES: Final[dict[int, str]] = {
-    1: "pool", 2: "vring", 3: "grant_object", 4: "state", 5: "telemetry", 6: "arguments",
-}
+RegionKind = IntEnum("RegionKind", {
+    "POOL": 1, "VRING": 2, "GRANT_OBJECT": 3, "STATE": 4, "TELEMETRY": 5, "ARGUMENTS": 6,
+})
 
 # log_level
-LOG_LEVEL_ERROR: Final = 0
-LOG_LEVEL_WARNING: Final = 1
-LOG_LEVEL_INFO: Final = 2
-LOG_LEVEL_DEBUG: Final = 3
-LOG_LEVEL_NAMES: Final[dict[int, str]] = {0: "error", 1: "warning", 2: "info", 3: "debug"}
+LogLevel = IntEnum("LogLevel", {"ERROR": 0, "WARNING": 1, "INFO": 2, "DEBUG": 3})
 
 # stream
-STREAM_STDOUT: Final = 1
-STREAM_STDERR: Final = 2
-STREAM_NAMES: Final[dict[int, str]] = {1: "stdout", 2: "stderr"}
+Stream = IntEnum("Stream", {"STDOUT": 1, "STDERR": 2})
 
 # complaint: how a peer broke the protocol, as verified by who complains; components have reasons of their own
 # from 100
-COMPLAINT_INDEX: Final = 1  # a ring index that runs ahead of what fits
-COMPLAINT_EPOCH: Final = 2  # a slot of another epoch than the channel's
-COMPLAINT_TAG: Final = 3  # a request whose data buffer is in use, or a reply to nothing
-COMPLAINT_BUFFER: Final = 4  # a data buffer the channel does not have
-COMPLAINT_OPERATION: Final = 5  # a reply to another operation than the one requested
-COMPLAINT_LENGTH: Final = 6  # more bytes than a data buffer has
-COMPLAINT_STATUS: Final = 7  # a reply with a positive status
-COMPLAINT_NAMES: Final[dict[int, str]] = {
-    1: "index", 2: "epoch", 3: "tag", 4: "buffer", 5: "operation", 6: "length", 7: "status",
-}
+Complaint = IntEnum("Complaint", {
+    "INDEX": 1, "EPOCH": 2, "TAG": 3, "BUFFER": 4, "OPERATION": 5, "LENGTH": 6, "STATUS": 7,
+})
 
 # grant_rights
-GRANT_RIGHTS_READ: Final = 1
-GRANT_RIGHTS_WRITE: Final = 2
-GRANT_RIGHTS_COPY: Final = 4  # by `copy_from_grant` and `copy_to_grant` only, never mapped
-GRANT_RIGHTS_NAMES: Final[dict[int, str]] = {1: "read", 2: "write", 4: "copy"}
+GrantRights = IntEnum("GrantRights", {"READ": 1, "WRITE": 2, "COPY": 4})
 
 # error: results of hypercalls and replies, as negative numbers; Linux's where Linux has one
-ERROR_PERM: Final = -1
-ERROR_NOENT: Final = -2
-ERROR_IO: Final = -5
-ERROR_TOOBIG: Final = -7
-ERROR_BADF: Final = -9
-ERROR_AGAIN: Final = -11
-ERROR_NOMEM: Final = -12
-ERROR_ACCESS: Final = -13
-ERROR_BUSY: Final = -16
-ERROR_EXIST: Final = -17
-ERROR_NOTDIR: Final = -20
-ERROR_ISDIR: Final = -21
-ERROR_INVAL: Final = -22
-ERROR_NOSPC: Final = -28
-ERROR_ROFS: Final = -30
-ERROR_RANGE: Final = -34
-ERROR_NAMETOOLONG: Final = -36
-ERROR_NOSYS: Final = -38
-ERROR_LOOP: Final = -40
-ERROR_OVERFLOW: Final = -75
-ERROR_TIMEOUT: Final = -110
-ERROR_STALE: Final = -116
-ERROR_CANCELED: Final = -125
-ERROR_DEAD: Final = -200  # the peer died and the request is not repeatable
-ERROR_CORRUPT: Final = -201  # a checksum or a structure is wrong
-ERROR_GAP: Final = -202  # events were lost
-ERROR_PROTOCOL: Final = -203  # the peer broke the protocol
-ERROR_NAMES: Final[dict[int, str]] = {
-    -1: "perm", -2: "noent", -5: "io", -7: "toobig", -9: "badf", -11: "again", -12: "nomem", -13: "access",
-    -16: "busy", -17: "exist", -20: "notdir", -21: "isdir", -22: "inval", -28: "nospc", -30: "rofs",
-    -34: "range", -36: "nametoolong", -38: "nosys", -40: "loop", -75: "overflow", -110: "timeout",
-    -116: "stale", -125: "canceled", -200: "dead", -201: "corrupt", -202: "gap", -203: "protocol",
-}
+Error = IntEnum("Error", {
+    "PERM": -1, "NOENT": -2, "IO": -5, "TOOBIG": -7, "BADF": -9, "AGAIN": -11, "NOMEM": -12, "ACCESS": -13,
+    "BUSY": -16, "EXIST": -17, "NOTDIR": -20, "ISDIR": -21, "INVAL": -22, "NOSPC": -28, "ROFS": -30,
+    "RANGE": -34, "NAMETOOLONG": -36, "NOSYS": -38, "LOOP": -40, "OVERFLOW": -75, "TIMEOUT": -110,
+    "STALE": -116, "CANCELED": -125, "DEAD": -200, "CORRUPT": -201, "GAP": -202, "PROTOCOL": -203,
+})
 
 # fault: why an instance ended
-FAULT_NONE: Final = 0
-FAULT_EXCEPTION: Final = 1  # vector, error code, address
-FAULT_UNKNOWN_HYPERCALL: Final = 2
-FAULT_DENIED_HYPERCALL: Final = 3  # not in its manifest
-FAULT_WINDOW: Final = 4  # touched a window address where nothing is mapped (never granted, or revoked)
-FAULT_PHYSICAL: Final = 5  # touched a guest-physical address outside every slot
-FAULT_DOORBELL: Final = 6  # rang a doorbell it does not have
-FAULT_TRIPLE_FAULT: Final = 7
-FAULT_PANIC: Final = 8
-FAULT_EXITED: Final = 9  # a component returned although it serves
-FAULT_KILLED: Final = 10  # by the operator
-FAULT_TENDER_DIED: Final = 11
-FAULT_TENDER_UNRESPONSIVE: Final = 12
-FAULT_HUNG: Final = 13
-FAULT_REVOKE_DEADLINE: Final = 14  # did not give a grant back
-FAULT_BAD_ARGUMENT: Final = 15  # a hypercall argument no correct program sends
-FAULT_DEVICE_DIED: Final = 16
-FAULT_DMA: Final = 17  # the device was sent outside its window
-FAULT_MEMORY: Final = 18  # out of memory
-FAULT_PROTOCOL: Final = 19  # broke a channel's protocol, as verified by the hypervisor
-FAULT_INTERNAL: Final = 20  # KVM refused to run the VM
-FAULT_REPLACED: Final = 21  # by an update
-FAULT_NAMES: Final[dict[int, str]] = {
-    0: "none", 1: "exception", 2: "unknown_hypercall", 3: "denied_hypercall", 4: "window", 5: "physical",
-    6: "doorbell", 7: "triple_fault", 8: "panic", 9: "exited", 10: "killed", 11: "tender_died",
-    12: "tender_unresponsive", 13: "hung", 14: "revoke_deadline", 15: "bad_argument", 16: "device_died",
-    17: "dma", 18: "memory", 19: "protocol", 20: "internal", 21: "replaced",
-}
+Fault = IntEnum("Fault", {
+    "NONE": 0, "EXCEPTION": 1, "UNKNOWN_HYPERCALL": 2, "DENIED_HYPERCALL": 3, "WINDOW": 4, "PHYSICAL": 5,
+    "DOORBELL": 6, "TRIPLE_FAULT": 7, "PANIC": 8, "EXITED": 9, "KILLED": 10, "TENDER_DIED": 11,
+    "TENDER_UNRESPONSIVE": 12, "HUNG": 13, "REVOKE_DEADLINE": 14, "BAD_ARGUMENT": 15, "DEVICE_DIED": 16,
+    "DMA": 17, "MEMORY": 18, "PROTOCOL": 19, "INTERNAL": 20, "REPLACED": 21,
+})
 
 # hypercall
-HYPERCALL_READY: Final = 1  # initialisation is over; the service loop begins
-# rest (10 ms at most, whatever happens), then block until a doorbell, an interrupt or the time-out (all ones:
-# none); result 0 woken, 1 time-out
-HYPERCALL_WAIT: Final = 2
-HYPERCALL_LOG: Final = 3  # append to the structured log
-HYPERCALL_PANIC: Final = 4  # die with a message; does not return
-HYPERCALL_EXIT: Final = 5  # end of a program; does not return
-# map the new rings (and pool) of a channel whose state is reopen; RDX = its epoch
-HYPERCALL_RECONNECT: Final = 6
-# bytes of the system's standard output or error at an absolute position; a repeat is harmless; RDX = position
-# reached
-HYPERCALL_OUTPUT: Final = 7
-HYPERCALL_GRANT: Final = 8  # lend a grant object to the channel's peer; RDX = grant
-HYPERCALL_REVOKE: Final = 9  # take it back: when it returns nobody can reach it
-HYPERCALL_MAP_GRANT: Final = 10  # map a grant of the channel's peer; RDX = address
-HYPERCALL_UNMAP_GRANT: Final = 11  # give a mapped grant back
-HYPERCALL_COPY_FROM_GRANT: Final = 12  # copy from a grant of the channel's peer
-HYPERCALL_DMA_OPEN: Final = 13  # open the device's DMA window on a grant; RDX = I/O address
-HYPERCALL_DMA_CLOSE: Final = 14  # close it: when it returns the device cannot reach it
-HYPERCALL_COPY_TO_GRANT: Final = 16  # copy to a grant of the channel's peer
-HYPERCALL_COMPLAIN: Final = 15  # close the own connection to a peer that breaks the protocol
-HYPERCALL_NAMES: Final[dict[int, str]] = {
-    1: "ready", 2: "wait", 3: "log", 4: "panic", 5: "exit", 6: "reconnect", 7: "output", 8: "grant",
-    9: "revoke", 10: "map_grant", 11: "unmap_grant", 12: "copy_from_grant", 13: "dma_open", 14: "dma_close",
-    16: "copy_to_grant", 15: "complain",
-}
-HYPERCALL_NUMBERS: Final[dict[str, int]] = {
-    "ready": 1, "wait": 2, "log": 3, "panic": 4, "exit": 5, "reconnect": 6, "output": 7, "grant": 8,
-    "revoke": 9, "map_grant": 10, "unmap_grant": 11, "copy_from_grant": 12, "dma_open": 13, "dma_close": 14,
-    "copy_to_grant": 16, "complain": 15,
-}
+Hypercall = IntEnum("Hypercall", {
+    "START": 17, "READY": 1, "WAIT": 2, "LOG": 3, "PANIC": 4, "EXIT": 5, "RECONNECT": 6, "OUTPUT": 7,
+    "GRANT": 8, "REVOKE": 9, "MAP_GRANT": 10, "UNMAP_GRANT": 11, "COPY_FROM_GRANT": 12, "DMA_OPEN": 13,
+    "DMA_CLOSE": 14, "COPY_TO_GRANT": 16, "COMPLAIN": 15,
+})
 
 
-class Slot(Layout, codes="H H I I i I I 5Q"):
+class Slot(Layout, codes="H H I I i I 4x 5Q"):
     """A request or a reply, 64 bytes."""
 
     op: int = 0
@@ -255,12 +150,11 @@ class Slot(Layout, codes="H H I I i I I 5Q"):
     epoch: int = 0
     status: int = 0
     length: int = 0  # bytes valid in the data buffer
-    reserved: int = 0
     args: tuple[int, ...] = (0,) * 5
 
 
-class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s Q Q"):
-    """Layout `info`, 120 bytes."""
+class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s"):
+    """Layout `info`, 104 bytes."""
 
     magic: int = 0
     abi_version: int = 0
@@ -275,12 +169,9 @@ class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s Q Q"):
     heap_size: int = 0
     spin_ns: int = 0  # longest spin before a wait
     name: bytes = b""
-    # CLOCK_REALTIME (ns since 1970, UTC) at tick wall_clock_tsc: guests print dates, never trust them
-    wall_clock_ns: int = 0
-    wall_clock_tsc: int = 0
 
 
-class ChannelEntry(Layout, codes="16s 32s I I Q Q I I I I I I Q H H I 2Q"):
+class ChannelEntry(Layout, codes="16s 32s I I Q Q I I I I I I Q H H I 16x"):
     """Layout `channel_entry`, 128 bytes."""
 
     name: bytes = b""  # the interface, as in the manifest
@@ -299,10 +190,9 @@ class ChannelEntry(Layout, codes="16s 32s I I Q Q I I I I I I Q H H I 2Q"):
     parameter_offset: int = 0  # from INFO
     parameter_length: int = 0
     protocol: int = 0  # protocol number << 16 | version
-    reserved: tuple[int, ...] = (0,) * 2
 
 
-class RegionEntry(Layout, codes="16s I I Q Q Q Q Q"):
+class RegionEntry(Layout, codes="16s I I Q Q Q Q 8x"):
     """Layout `region_entry`, 64 bytes."""
 
     name: bytes = b""
@@ -312,10 +202,9 @@ class RegionEntry(Layout, codes="16s I I Q Q Q Q Q"):
     size: int = 0
     iova: int = 0  # 0: the device does not see it
     unit: int = 0  # of a pool: bytes of one buffer; of a vring: its queue size
-    reserved: int = 0
 
 
-class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 4Q"):
+class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 32x"):
     """Counters a guest keeps for whoever wants to look; never trusted."""
 
     calls: int = 0
@@ -330,7 +219,6 @@ class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 4Q"):
     served: int = 0
     replay_count: int = 0  # entries ever written to the replay ring at +0x400
     start_tsc: int = 0  # the guest's TSC at its first instruction
-    reserved: tuple[int, ...] = (0,) * 4
 
 
 class ReplayEntry(Layout, codes="I I Q"):

@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import struct
+from enum import IntEnum
+from functools import cache
 from itertools import islice
 from typing import Any, ClassVar, Self, dataclass_transform
 
 Buffer = bytes | bytearray | memoryview
+
+
+@cache
+def names(kind: type[IntEnum]) -> dict[int, str]:
+    """The names of an enumeration's numbers, as the description writes them."""
+    return {member.value: member.name.lower() for member in kind}
 
 
 @dataclass_transform(eq_default=False)

@@ -86,31 +86,21 @@ def _python_lines(description: Description) -> Iterator[str]:
     yield ""
     yield "from __future__ import annotations"
     yield ""
+    yield "from enum import IntEnum"
     yield "from typing import Final"
     yield ""
     yield "from hypervisor.abi.layout import Layout"
+    yield "from hypervisor.abi.layout import names as names  # noqa: PLC0414"
     yield ""
     yield f"ABI_VERSION: Final = {description.version}"
     for group in description.constants:
         yield from _python_heading(group)
         for item in group.members:
             yield from _python_constant(item.name, item)
-    for group, prefix in _prefixed(description):
-        yield from _python_heading(group)
-        for item in group.members:
-            yield from _python_constant(f"{prefix}_{item.name.upper()}", item)
-        items = [f'{item.value}: "{item.name}"' for item in group.members]
-        yield from _python_table(f"{prefix}_NAMES", "int, str", items)
-    yield ""
-    yield "# hypercall"
-    calls = description.hypercalls
-    for call in calls:
-        item = Constant(call.name, call.number, call.doc)
-        yield from _python_constant(f"HYPERCALL_{call.name.upper()}", item)
-    items = [f'{call.number}: "{call.name}"' for call in calls]
-    yield from _python_table("HYPERCALL_NAMES", "int, str", items)
-    items = [f'"{call.name}": {call.number}' for call in calls]
-    yield from _python_table("HYPERCALL_NUMBERS", "str, int", items)
+    calls = tuple(Constant(call.name, call.number, call.doc) for call in description.hypercalls)
+    enums = (*description.enums, description.errors, description.faults, Group("hypercall", "", calls))
+    for group in enums:
+        yield from _python_enum(group)
     for layout in description.layouts:
         yield from _python_layout(layout)
 
@@ -135,8 +125,12 @@ def _python_commented(line: str, comment: str) -> Iterator[str]:
     yield line
 
 
-def _python_table(name: str, kinds: str, items: list[str]) -> Iterator[str]:
-    return _python_wrapped(f"{name}: Final[dict[{kinds}]] = ", "{", items, "}")
+def _python_enum(group: Group) -> Iterator[str]:
+    """The numbers of a group, several a line: the description, C and Rust say what each means."""
+    name = _camel(group.name)
+    yield from _python_heading(group)
+    items = [f'"{item.name.upper()}": {item.value}' for item in group.members]
+    yield from _python_wrapped(f'{name} = IntEnum("{name}", ', "{", items, "})")
 
 
 def _python_wrapped(start: str, opening: str, items: list[str], closing: str) -> Iterator[str]:
@@ -158,16 +152,19 @@ def _python_wrapped(start: str, opening: str, items: list[str], closing: str) ->
 
 def _python_layout(layout: Layout) -> Iterator[str]:
     codes = " ".join(_python_code(field) for field in layout.fields)
+    named = [field for field in layout.fields if field.name != "reserved"]
     yield ""
     yield ""
     yield f'class {_camel(layout.name)}(Layout, codes="{codes}"):'
     yield f'    """{_sentence(layout)}"""'
     yield ""
-    for field in layout.fields:
+    for field in named:
         yield from _python_commented(f"    {field.name}: {_python_default(field)}", field.comment)
 
 
 def _python_code(field: Field) -> str:
+    if field.name == "reserved":
+        return f"{field.size}x"
     if field.scalar == "u8" and field.length:
         return f"{field.length}s"
     code = SCALARS[field.scalar][1]

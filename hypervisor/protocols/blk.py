@@ -5,28 +5,12 @@ Generated from components/protocols/blk.toml by `python -m components.protocols.
 
 from __future__ import annotations
 
-from typing import Final
+from enum import IntEnum
 
 from hypervisor.abi.layout import Layout
 
-NAME: Final = "blk"
-NUMBER: Final = 1
-VERSION: Final = 1
-
-# operations
-INFO: Final = 1
-READ: Final = 2
-WRITE: Final = 3
-FLUSH: Final = 4
-DISCARD: Final = 5
-READ_GRANT: Final = 6
-WRITE_GRANT: Final = 7
-
-# constants
-SECTOR_BYTES: Final = 512
-FEATURE_READ_ONLY: Final = 1
-FEATURE_FLUSH: Final = 2
-FEATURE_DISCARD: Final = 4
+Operation = IntEnum("Operation", {"INFO": 1, "READ": 2, "WRITE": 3, "FLUSH": 4, "DISCARD": 5, "READ_GRANT": 6,
+    "WRITE_GRANT": 7})
 
 
 class InfoReturns(Layout, codes="Q I I I 20x"):

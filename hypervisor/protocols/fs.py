@@ -5,40 +5,14 @@ Generated from components/protocols/fs.toml by `python -m components.protocols.g
 
 from __future__ import annotations
 
-from typing import Final
+from enum import IntEnum
 
 from hypervisor.abi.layout import Layout
 
-NAME: Final = "fs"
-NUMBER: Final = 2
-VERSION: Final = 1
-
-# operations
-OPEN: Final = 1
-CLOSE: Final = 2
-READ: Final = 3
-STAT: Final = 4
-READDIR: Final = 5
-READLINK: Final = 6
-STATFS: Final = 7
-
-# constants
-HANDLES: Final = 64
-PATH_MAX: Final = 4095
-NAME_MAX: Final = 255
-OPEN_NO_FOLLOW: Final = 1
-OPEN_DIRECTORY: Final = 2
-STAT_NO_FOLLOW: Final = 1
-
-# kind
-KIND_UNKNOWN: Final = 0
-KIND_FIFO: Final = 1
-KIND_CHARACTER_DEVICE: Final = 2
-KIND_DIRECTORY: Final = 4
-KIND_BLOCK_DEVICE: Final = 6
-KIND_REGULAR: Final = 8
-KIND_SYMBOLIC_LINK: Final = 10
-KIND_SOCKET: Final = 12
+Operation = IntEnum("Operation", {"OPEN": 1, "CLOSE": 2, "READ": 3, "STAT": 4, "READDIR": 5, "READLINK": 6,
+    "STATFS": 7})
+Kind = IntEnum("Kind", {"UNKNOWN": 0, "FIFO": 1, "CHARACTER_DEVICE": 2, "DIRECTORY": 4, "BLOCK_DEVICE": 6,
+    "REGULAR": 8, "SYMBOLIC_LINK": 10, "SOCKET": 12})
 
 
 class OpenArgs(Layout, codes="I I 32x"):
@@ -112,7 +86,7 @@ class StatfsReturns(Layout, codes="Q Q I I 16x"):
     name_max: int = 0
 
 
-class StatRecord(Layout, codes="I I I I Q Q q I I Q I I Q Q"):
+class StatRecord(Layout, codes="I I I I Q Q q I I Q I I Q 8x"):
     """Metadata of one file."""
 
     mode: int = 0
@@ -128,14 +102,12 @@ class StatRecord(Layout, codes="I I I I Q Q q I I Q I I Q Q"):
     device: int = 0
     kind: int = 0
     file_system: int = 0
-    reserved: int = 0
 
 
-class EntryRecord(Layout, codes="Q Q B B H"):
+class EntryRecord(Layout, codes="Q Q B 1x H"):
     """One directory entry; the name follows, without a NUL, and the whole is padded to 8 bytes."""
 
     next_cookie: int = 0
     inode: int = 0
     kind: int = 0
-    reserved: int = 0
     name_length: int = 0

@@ -5,24 +5,12 @@ Generated from components/protocols/log.toml by `python -m components.protocols.
 
 from __future__ import annotations
 
-from typing import Final
+from enum import IntEnum
 
 from hypervisor.abi.layout import Layout
 
-NAME: Final = "log"
-NUMBER: Final = 3
-VERSION: Final = 1
-
-# operations
-WRITE: Final = 1
-RECORD: Final = 2
-
-# constants
-RECORD_MAX: Final = 900
-
-# stream
-STREAM_STDOUT: Final = 1
-STREAM_STDERR: Final = 2
+Operation = IntEnum("Operation", {"WRITE": 1, "RECORD": 2})
+Stream = IntEnum("Stream", {"STDOUT": 1, "STDERR": 2})
 
 
 class WriteArgs(Layout, codes="Q I 28x"):

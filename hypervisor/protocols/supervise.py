@@ -5,31 +5,13 @@ Generated from components/protocols/supervise.toml by `python -m components.prot
 
 from __future__ import annotations
 
-from typing import Final
+from enum import IntEnum
 
 from hypervisor.abi.layout import Layout
 
-NAME: Final = "supervise"
-NUMBER: Final = 4
-VERSION: Final = 1
-
-# operations
-CONFIGURE: Final = 1
-FAULT: Final = 2
-RECOVERED: Final = 3
-
-# constants
-STEPS_MAX: Final = 64
-
-# policy
-POLICY_ALWAYS: Final = 0
-POLICY_NEVER: Final = 1
-POLICY_BACKOFF: Final = 2
-
-# action
-ACTION_RESTART: Final = 0
-ACTION_RESTART_AFTER_DELAY: Final = 1
-ACTION_GIVE_UP: Final = 2
+Operation = IntEnum("Operation", {"CONFIGURE": 1, "FAULT": 2, "RECOVERED": 3})
+Policy = IntEnum("Policy", {"ALWAYS": 0, "NEVER": 1, "BACKOFF": 2})
+Action = IntEnum("Action", {"RESTART": 0, "RESTART_AFTER_DELAY": 1, "GIVE_UP": 2})
 
 
 class ConfigureArgs(Layout, codes="I I I I I 20x"):
@@ -42,21 +24,27 @@ class ConfigureArgs(Layout, codes="I I I I I 20x"):
     steps: int = 0
 
 
-class FaultArgs(Layout, codes="I I I I Q 16x"):
+class ConfigureReturns(Layout, codes="I 36x"):
+    """Returned values of `configure`."""
+
+    foreseen: int = 0
+
+
+class FaultArgs(Layout, codes="I I I 4x Q 16x"):
     """Arguments of `fault`."""
 
     component: int = 0
     kind: int = 0
     epoch: int = 0
-    reserved: int = 0
     now_ns: int = 0
 
 
-class FaultReturns(Layout, codes="I I 32x"):
+class FaultReturns(Layout, codes="I I I 28x"):
     """Returned values of `fault`."""
 
     action: int = 0
     delay_ms: int = 0
+    foreseen: int = 0
 
 
 class RecoveredArgs(Layout, codes="I I Q 24x"):

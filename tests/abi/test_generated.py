@@ -14,7 +14,7 @@ from hypervisor.abi.generate import REPOSITORY
 
 def test_slot_packs_to_its_documented_bytes() -> None:
     args = (1, 2, 3, 4, 1 << 63)
-    slot = generated.Slot(op=3, tag=0x501, epoch=7, status=generated.ERROR_DEAD, length=9, args=args)
+    slot = generated.Slot(op=3, tag=0x501, epoch=7, status=generated.Error.DEAD, length=9, args=args)
     packed = slot.pack()
     assert packed == struct.pack("<HHIIiII5Q", 3, 0, 0x501, 7, -200, 9, 0, 1, 2, 3, 4, 1 << 63)
     assert len(packed) == generated.Slot.SIZE == 64
@@ -44,14 +44,13 @@ def test_numbers_outside_their_field_are_errors() -> None:
 def test_offsets_follow_from_the_codes(layout: type[generated.Slot]) -> None:
     position = 0
     for name, code in layout.CODES.items():
-        assert layout.OFFSETS[name] == position
-        position += struct.calcsize("<" + code)
-    assert position == layout.SIZE == len(layout().pack())
+        assert layout.OFFSETS[name] >= position, "only gaps between them"
+        position = layout.OFFSETS[name] + struct.calcsize("<" + code)
+    assert position <= layout.SIZE == len(layout().pack())
 
 
 def test_hypercall_tables_agree() -> None:
-    assert {number: name for name, number in generated.HYPERCALL_NUMBERS.items()} == generated.HYPERCALL_NAMES
-    assert generated.HYPERCALL_NAMES[generated.HYPERCALL_WAIT] == "wait"
+    assert generated.names(generated.Hypercall)[generated.Hypercall.WAIT] == "wait"
 
 
 def test_c_header_compiles_with_its_assertions(tmp_path: Path) -> None:
@@ -59,7 +58,7 @@ def test_c_header_compiles_with_its_assertions(tmp_path: Path) -> None:
     source.write_text(
         '#include "generated.h"\n'
         f"_Static_assert(R3_DOORBELL_PAGE == {generated.DOORBELL_PAGE}, \"address\");\n"
-        f"_Static_assert(R3_ERROR_DEAD == {generated.ERROR_DEAD}, \"error\");\n",
+        f"_Static_assert(R3_ERROR_DEAD == {generated.Error.DEAD}, \"error\");\n",
         encoding="utf-8",
     )  # fmt: skip
     include = f"-I{REPOSITORY / 'hypervisor/abi'}"

@@ -166,6 +166,12 @@ def _beside(key: str, each: Figure) -> str:
     parts = []
     if "spin_us_per_call" in each:
         parts.append(f"spinning {each['spin_us_per_call']:g} us/call")
+    if "idle_polling_us_per_call" in each:
+        parts.append(f"idle CPUs polling {each['idle_polling_us_per_call']:g} us/call")
+    if "cpus_sleep" in each:
+        parts.append(f"CPUs sleep {_number(each['cpus_sleep']['median'])}")
+    if "cpus_kept_awake" in each:
+        parts.append(f"CPUs kept awake {_number(each['cpus_kept_awake']['median'])}")
     if "several_messages_per_system_call" in each:
         parts.append(f"{_number(each['several_messages_per_system_call'])} with several in a system call")
     for name in ("r3s3", "kernel", "squashfuse"):

@@ -24,8 +24,7 @@ class SampledFigures(Figures):
     """Keeps each recovery's moments, and those that failing drivers note."""
 
     def __init__(self, hypervisor: Hypervisor) -> None:
-        super().__init__()
-        self.tsc_khz = hypervisor.figures.tsc_khz
+        super().__init__(hypervisor.figures.tsc_khz)
         self._hypervisor = hypervisor
         self.recoveries_ns: list[list[int | None]] = []
         self.faults_ns: dict[int, int] = {}  # by instance

@@ -25,7 +25,7 @@ from vmm.cli.launch import Launch, Request
 
 SYSTEMS = Path(__file__).with_name("systems")
 DEFAULT = ROOT / "images/default.toml"
-STRICT = SYSTEMS / "strict.toml"
+STRICT = ROOT / "images/strict.toml"
 FAILING = SYSTEMS / "failing.toml"
 PROCESS = "tests.bench.process"
 STAGES = ("died", "let_run", "first_instruction", "ready", "answered")  # of a recovery, see there
@@ -83,11 +83,11 @@ class System(Launch):
 
 
 @contextlib.contextmanager
-def started(what: Request, stdout: Any = None) -> Iterator[System]:
+def started(what: Request, stdout: Any = None, low_latency: bool = False) -> Iterator[System]:
     """A system whose hypervisor process keeps samples; taken down at the end."""
     module, launch.MODULE = launch.MODULE, PROCESS
     try:
-        running = System(what, stdout=stdout)
+        running = System(what, stdout, low_latency)
     finally:
         launch.MODULE = module
     with running:
@@ -99,15 +99,17 @@ def run(
     seconds: float,
     kill_outside: tuple[str, float] | None = None,
     stop_after_s: float | None = None,
+    low_latency: bool = False,
 ) -> Outcome:
     """Run a system to the end of its program; NotMeasured (broken) if it fails or takes longer.
 
     `kill_outside` sends the component's tender SIGKILL so many times a second, as anybody on the host could.
-    With `stop_after_s` the system is stopped so long after the program's start; nothing is said then.
+    With `stop_after_s` the system is stopped so long after the program's start; nothing is said then. With
+    `low_latency` idle CPUs are kept from sleeping, as by `r3s3 run --low-latency`.
     """
     with tempfile.TemporaryFile() as output:
         try:
-            with started(what, output) as running, _bounded(running, seconds):
+            with started(what, output, low_latency) as running, _bounded(running, seconds):
                 killer = _OutsideKiller(*kill_outside) if kill_outside else None
                 try:
                     report, used_s = _wait(running, " ".join(what.arguments), stop_after_s)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import socket
 import stat
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from hypervisor.policy import Policy
 from tests.cli.conftest import Run
 from vmm import system
 from vmm.cli.command import CommandError
-from vmm.cli.control import listen, runtime_directory
+from vmm.cli.control import BACKLOG, forget, listen, running, runtime_directory
 from vmm.manifest import PROTOCOLS
 
+STARTING = 6
 FIXTURES = Path(__file__).parents[1] / "manifest" / "fixtures"
 COMPONENT = {
     "name": "disk_driver",
@@ -44,8 +48,8 @@ COMPONENT = {
     "bytes": 1536,
 }
 RECORDS = [
-    {"number": 1, "time": 1.5, "component": "file_server", "epoch": 1, "level": "info", "text": "ready"},
-    {"number": 2, "time": 2.25, "component": "disk_driver", "epoch": 2, "level": "error", "text": "a\x1b[2J"},
+    {"number": 1, "time": 1.5, "component": "file_server", "epoch": 1, "level": 2, "text": "ready"},
+    {"number": 2, "time": 2.25, "component": "disk_driver", "epoch": 2, "level": 0, "text": "a\x1b[2J"},
 ]
 
 
@@ -132,7 +136,10 @@ def test_log(r3s3: Run, fake: FakeSystem) -> None:
         "00:00:02.250000 error   disk_driver#2            a\\x1b[2J",
     ]
     lines = r3s3("log", "--json").stdout.splitlines()
-    assert [json.loads(line) for line in lines] == RECORDS
+    assert [json.loads(line) for line in lines] == [
+        RECORDS[0] | {"level": "info"},
+        RECORDS[1] | {"level": "error"},
+    ]
 
 
 def test_kill(r3s3: Run, fake: FakeSystem) -> None:
@@ -156,7 +163,7 @@ def test_policy(r3s3: Run, fake: FakeSystem) -> None:
         "disk0 virtio-blk driver 1 read",
     ):
         assert line in lines
-    assert json.loads(r3s3("policy", "show", "--json").stdout)["trust"] == {"supervisor": "supervisor"}
+    assert json.loads(r3s3("policy", "show", "--json").stdout)["supervisor"] == "supervisor"
 
 
 def test_which_system(r3s3: Run, fake: FakeSystem, tmp_path: Path) -> None:
@@ -212,6 +219,63 @@ def test_a_new_control_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert again == path
     second.close()
     third.close()
+
+
+def hold(barrier: Barrier, names: Queue[str]) -> None:
+    """One of several systems that start at the same moment."""
+    barrier.wait()
+    listener, path = listen("one", chosen=False)
+    names.put(path.stem)
+    barrier.wait()
+    listener.close()
+
+
+def test_systems_that_start_at_the_same_moment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each gets a name of its own, also where the name was left by a dead system."""
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", str(tmp_path))
+    context = multiprocessing.get_context("fork")
+    for _ in range(10):
+        barrier, names = context.Barrier(STARTING), context.Queue()
+        starting = [context.Process(target=hold, args=(barrier, names)) for _ in range(STARTING)]
+        for each in starting:
+            each.start()
+        found = sorted(names.get(timeout=10) for _ in starting)
+        for each in starting:
+            each.join()
+        assert found == ["one", *(f"one-{number}" for number in range(2, STARTING + 1))]
+
+
+def test_a_name_is_forgotten_unless_it_is_in_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", str(tmp_path))
+    listener, path = listen("one", chosen=True)
+    for connections in range(2 * BACKLOG):  # more than can wait to be accepted
+        forget(path)
+        assert running() == {"one": path}, connections
+    listener.close()
+    forget(path)
+    assert not path.exists()
+    forget(path)  # as good as removed
+    forget(tmp_path / "gone" / "one.sock")
+
+
+def test_a_path_too_long_for_a_socket(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    folder = tmp_path / ("long" * 25)
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", str(folder))
+    with pytest.raises(CommandError) as caught:
+        listen("one", chosen=True)
+    remedy = "set R3S3_RUNTIME_DIR to a shorter one"
+    assert str(caught.value) == f"{folder}: too long a path for a socket; {remedy}"
+
+
+def test_a_folder_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("R3S3_RUNTIME_DIR", f"{tmp_path}/file/folder")
+    with pytest.raises(CommandError) as caught:
+        listen("one", chosen=True)
+    assert str(caught.value) == (
+        f"{tmp_path}/file/folder: no folder for control sockets: Not a directory; "
+        "set R3S3_RUNTIME_DIR to a folder of yours"
+    )
 
 
 def test_a_folder_of_another_user_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_device_not_permitted(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.kvm
 def test_run_without_kvm(tmp_path: Path) -> None:
     """The whole command, on a machine whose /dev/kvm is not one."""
-    (tmp_path / "disk.img").write_bytes(b"not looked at")
+    (tmp_path / "disk.img").write_bytes(b"not looked at".ljust(4096))
     words = [sys.executable, "-m", "images.cli", "run", "images/default.toml"]
     words += ["--disk", str(tmp_path / "disk.img"), "--", "ls"]
     script = f"mount --bind /dev/null /dev/kvm && exec {shlex.join(words)}"
@@ -96,6 +96,21 @@ def test_run_without_kvm(tmp_path: Path) -> None:
     assert result.stderr == (
         "r3s3: /dev/kvm is not KVM (Inappropriate ioctl for device); find out what has replaced it\n"
     )
+
+
+@pytest.mark.kvm
+def test_doctor_without_kvm() -> None:
+    """One line says so, and all else that can be looked at is."""
+    words = shlex.join([sys.executable, "-m", "images.cli", "doctor"])
+    script = f"mount --bind /dev/null /dev/kvm && exec {words}"
+    result = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    lines = [line.split(maxsplit=3) for line in result.stdout.splitlines() if not line.startswith("ok")]
+    assert result.returncode == 1
+    assert lines[0][:3] == ["NOT", "OK", "kvm"]
+    assert "exits" not in result.stdout
+    assert "mkfs.erofs" in result.stdout
 
 
 def test_missing_tool_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

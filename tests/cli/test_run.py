@@ -30,7 +30,7 @@ def test_exit_status(r3s3: Run, system_file: Path, program: str, status: int) ->
 
 
 def test_launch_line(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
-    (tmp_path / "d.img").touch()
+    (tmp_path / "d.img").write_bytes(bytes(4096))
     before = time.monotonic_ns()
     result = r3s3(
         "run", "system.toml", "--disk", "d.img", "--kill", "disk_driver@10", "--kill", "file_server@0.5",
@@ -83,11 +83,13 @@ def test_report(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
         "replayed": 7,
         "failed_requests": 0,
         "recovery_ms": {"n": 3, "median": 1.25, "p99": 2.5, "max": 2.5},
+        "ready_ms": {"n": 1, "median": 2.0, "p99": 2.0, "max": 2.0},
         "bytes": 2 << 20,
         "seconds": 0.5,
         "exits_per_io": 0.75,
         "cpu_ms": 16,
         "spin_ms": 4,
+        "idle_polling_s": 0.0,
         "seed": 5,
     }
 
@@ -121,12 +123,15 @@ def test_report_without_room(r3s3: Run, system_file: Path) -> None:
         (["run", "system.toml", "--fast", "--", "ls"], "unrecognized arguments: --fast; see r3s3 run --help"),
         (["run", "system.toml", "--disk", "no.img", "--", "ls"],
          "no.img: no such disk image; build one with: r3s3 image build DIR -o no.img"),
+        (["run", "system.toml", "--disk", "/dev/null", "--", "ls"],
+         "/dev/null: neither a file nor a block device; name a disk image"),
         (["run", "system.toml", "--disk", "vhost-user:no.sock", "--", "ls"],
          "no.sock: no such socket; start the vhost-user back-end first"),
         (["run", "system.toml", "--report", "no/out.json", "--", "ls"],
          "no/out.json: no folder no for the report; create it first"),
         (["run", "system.toml", "--report", ".", "--", "ls"],
          ".: is a directory; name a file for the report"),
+        (["-s", "mine", "ps"], "-s: options come after the command, as in r3s3 ps -s"),
         (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify'),
         ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify"),
     ],

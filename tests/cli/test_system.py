@@ -39,12 +39,13 @@ def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "images.cli", *map(str, arguments)]
 
 
-def environment(folder: Path) -> dict[str, str]:
+def environment(folder: Path, **more: str) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
         "R3S3_RUNTIME_DIR": str(folder / "sockets"),
         "R3S3_CACHE_DIR": str(folder / "cache"),
+        **more,
     }
 
 
@@ -107,6 +108,22 @@ def test_no_such_program(folder: Path) -> None:
     assert result.stderr.decode() == (
         f'r3s3: {DEFAULT}: no program "sha256sums" in this system; did you mean "sha256sum"?\n'
     )
+
+
+def test_dates(folder: Path) -> None:
+    """`ls -l` knows what is recent, and what lies ahead, as the host's does: guests know what time it is."""
+    top = folder / "dated"
+    top.mkdir()
+    now = time.time()
+    for name, days in {"now": 0.0, "hour": -1 / 24, "soon": 1 / 24, "recent": -182, "old": -183}.items():
+        (top / name).touch()
+        os.utime(top / name, (now + days * 86400,) * 2)
+    assert r3s3(folder, "image", "build", "dated", "-o", "dated.img").returncode == 0
+    result = r3s3(folder, "run", DEFAULT, "--disk", "dated.img", "--", "ls", "-l", "/")
+    host = subprocess.run(
+        ["ls", "-ln", top], env=environment(folder, LC_ALL="C", TZ="UTC"), capture_output=True, check=True
+    )
+    assert result.stdout.splitlines()[1:] == host.stdout.splitlines()[1:]
 
 
 def crimes(folder: Path, images: Path) -> Path:

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from images import host_tree, sample
-from images.verify_command import cached_image, compare, parse_line
+from images import host_tree, image_command, sample
+from images.image import ImageError
+from images.verify_command import PASSES_MAX, cached_image, compare, parse_line
 from tests.cli.conftest import Run
 from vmm.cli.command import CommandError
 
@@ -52,8 +53,10 @@ def test_equal(r3s3: Run, tree: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "verdict"), [("flip", "different"), ("drop", "missing"), ("add", "extra")]
 )
-def test_differences(r3s3: Run, tree: Path, change: str, verdict: str) -> None:
-    result = r3s3("verify", tree, "--json", FAKE_TREE=str(tree), FAKE_CHANGE=change)
+@pytest.mark.parametrize("passes", [1, 3])
+def test_differences(r3s3: Run, tree: Path, change: str, verdict: str, passes: int) -> None:
+    """In the last pass only, where there are several."""
+    result = r3s3("verify", tree, "--json", "--passes", passes, FAKE_TREE=str(tree), FAKE_CHANGE=change)
     answer = json.loads(result.stdout)
     assert result.returncode == 1
     assert [row["verdict"] for row in answer["table"]].count(verdict) == answer[verdict] == 1
@@ -87,10 +90,25 @@ def test_json(r3s3: Run, tree: Path, tmp_path: Path) -> None:
 def test_launch_line(r3s3: Run, tree: Path, tmp_path: Path) -> None:
     assert r3s3("verify", tree, "--kill", "disk_driver@10", FAKE_TREE=str(tree)).returncode == 0
     request = json.loads((tmp_path / "request.json").read_text())
-    assert request["arguments"] == ["sha256tree", "/"]
+    assert request["arguments"] == ["sha256tree", *["/"] * PASSES_MAX]  # it is far from 1 GiB
     assert request["kill"] == [["disk_driver", 10.0]]
     assert request["system_file"].endswith("/images/default.toml")
     assert Path(request["disk"]).stat().st_size > 4096
+
+
+@pytest.mark.parametrize(("options", "passes"), [((), 1), (("--kill", "a@0"), 1), (("--passes", "7"), 7)])
+def test_passes(r3s3: Run, tree: Path, tmp_path: Path, options: tuple[str, ...], passes: int) -> None:
+    assert r3s3("verify", tree, *options, FAKE_TREE=str(tree)).returncode == 0
+    request = json.loads((tmp_path / "request.json").read_text())
+    assert request["arguments"] == ["sha256tree", *["/"] * passes]
+
+
+def test_no_number_of_passes(r3s3: Run, tree: Path) -> None:
+    result = r3s3("verify", tree, "--passes", "0")
+    assert (result.returncode, result.stdout) == (125, "")
+    assert result.stderr == (
+        "r3s3: argument --passes: '0' is not a number from 1 to 1000; see r3s3 verify --help\n"
+    )
 
 
 def test_changed_directory_is_noticed(r3s3: Run, tree: Path, tmp_path: Path) -> None:
@@ -109,6 +127,20 @@ def test_changed_directory_is_noticed(r3s3: Run, tree: Path, tmp_path: Path) -> 
     assert second != first
     assert (first.exists(), second.exists()) == (False, True)
     second.unlink()
+
+
+def test_no_room_for_the_image(
+    r3s3: Run, tree: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The place is another one than that of `image build`."""
+
+    def refuse(*arguments: object) -> None:
+        raise ImageError("/cache/x.img: no space left: make room, or choose another place with -o")
+
+    monkeypatch.setattr(image_command, "build", refuse)
+    monkeypatch.setenv("R3S3_CACHE_DIR", str(tmp_path / "cache"))
+    with pytest.raises(CommandError, match=r"choose another place with R3S3_CACHE_DIR$"):
+        cached_image(host_tree.walk(tree))
 
 
 def test_no_such_directory(r3s3: Run) -> None:
@@ -156,7 +188,7 @@ def test_lines_as_coreutils_write_them() -> None:
 
 def test_vanished(tmp_path: Path) -> None:
     tree = host_tree.HostTree(tmp_path, files={b"gone": 1})
-    (verdict,) = compare(tree, {}, {b"gone": "00"})
+    (verdict,) = compare(tree, {}, {b"gone": ["00"]}, 1)
     assert verdict.text == "vanished"
 
 

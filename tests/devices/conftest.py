@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from tests.devices.machine import DeviceProcess, Loop, make_image
-from tests.devices.queue_driver import Memory, QueueDriver
+from tests.devices.queue_driver import Memory, QueueDriver, close_all
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """Memory and queues end with the test that has made them; all together they would be too many."""
+    yield
+    close_all()
 
 
 @pytest.fixture

@@ -94,9 +94,14 @@ class DeviceProcess:
 class Loop:
     """Runs a front-end as the hypervisor's event loop would."""
 
-    def __init__(self, sock: socket.socket, **arguments: Any) -> None:
+    def __init__(self, sock: socket.socket, *, foreign: bool = False, **arguments: Any) -> None:
         self.lost: list[VhostUserError] = []
-        self.backend = Backend(sock, time.monotonic, self.lost.append, **arguments)
+        self._timers: list[tuple[float, Callable[[], None]]] = []
+        later = self._call_later if foreign else None
+        self.backend = Backend(sock, time.monotonic, self.lost.append, later=later, **arguments)
+
+    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
+        self._timers.append((time.monotonic() + delay_s, callback))
 
     def until(self, condition: Callable[[], Any], timeout: float = 5.0) -> None:
         end = time.monotonic() + timeout
@@ -108,6 +113,10 @@ class Loop:
             if select.select(watched, [], [], max(0.0, min(deadline - now, POLL_S)))[0]:
                 self.backend.on_readable()
             self.backend.on_deadline()
+            due = [timer for timer in self._timers if timer[0] <= time.monotonic()]
+            self._timers = [timer for timer in self._timers if timer not in due]
+            for _, callback in due:
+                callback()
 
     def finish(self, command: Callable[..., None], *arguments: Any, deadline: float = 2.0) -> bool:
         """Runs a command that ends with a callback; what the callback got."""
@@ -118,4 +127,4 @@ class Loop:
         return answers[0]
 
     def settled(self) -> None:
-        self.until(lambda: self.backend.next_deadline() is None)
+        self.until(lambda: self.backend.next_deadline() is None and not self._timers)

@@ -44,6 +44,16 @@ class Piece(NamedTuple):
     writable: bool = False
 
 
+# What has been made and not closed: `close_all` at the end of a test.
+_open: list[Memory | QueueDriver] = []
+
+
+def close_all() -> None:
+    """Close every `Memory` and `QueueDriver` that is still open."""
+    while _open:
+        _open[-1].close()
+
+
 class Memory:
     """The vring object and the pool of one driver epoch."""
 
@@ -57,6 +67,7 @@ class Memory:
         self.pool = mmap.mmap(self.pool_fd, pool_bytes)
         # For what the device reads concurrently: struct.pack_into clears its bytes before it writes them.
         self.vring_words = memoryview(self.vring).cast("H")
+        _open.append(self)
 
     def windows(self) -> list[Window]:
         return [
@@ -65,6 +76,7 @@ class Memory:
         ]
 
     def close(self) -> None:
+        _open.remove(self)
         self.vring_words.release()
         self.vring.close()
         self.pool.close()
@@ -88,11 +100,13 @@ class QueueDriver:
         self.free = list(range(size))
         self.chains: dict[int, list[int]] = {}
         self.kicks = 0
+        _open.append(self)
 
     def setup(self) -> Queue:
         return Queue(self.kick, self.call, self.size)
 
     def close(self) -> None:
+        _open.remove(self)
         os.close(self.kick)
         os.close(self.call)
 

@@ -182,6 +182,8 @@ def test_a_refusal_is_acknowledged_and_the_session_goes_on(start_device: Start, 
         assert head == (request, VERSION | 4, 8)
         assert sock.recv(8) == U64.pack(1), Request(request).name if request != 77 else 77
     sock.send(message(Request.SET_VRING_ENABLE, VRING_STATE.pack(0, 0)))
+    sock.send(message(Request.GET_VRING_BASE, VRING_STATE.pack(0, 0)))  # which takes the kick back
+    assert len(sock.recv(HEADER.size + VRING_STATE.size)) == HEADER.size + VRING_STATE.size
     sock.setblocking(False)
     assert rig.start().read(0, 512) == image.read_bytes()[:512]
     os.close(short)

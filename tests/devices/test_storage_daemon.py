@@ -80,9 +80,15 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 class Epoch:
     """A driver epoch on the daemon's two queues."""
 
-    def __init__(self, loop: Loop, settle: bool = True) -> None:
+    def __init__(self, loop: Loop, settle: bool = True, before: Epoch | None = None) -> None:
+        """With `before`, the one that ends: its pool and its eventfds are kept."""
         self.memory = Memory(2)
         self.drivers = [QueueDriver(self.memory, index) for index in range(2)]
+        if before:
+            new, old = self.memory, before.memory
+            new.pool_fd, old.pool_fd, new.pool, old.pool = old.pool_fd, new.pool_fd, old.pool, new.pool
+            for one, two in zip(self.drivers, before.drivers, strict=True):
+                one.kick, two.kick, one.call, two.call = two.kick, one.kick, two.call, one.call
         loop.backend.start([driver.setup() for driver in self.drivers], self.memory.windows())
         if settle:
             loop.settled()
@@ -91,7 +97,7 @@ class Epoch:
 
 def test_a_qcow2_through_several_epochs(daemon: Daemon) -> None:
     expected = bytearray(daemon.content)
-    loop = Loop(daemon.connect(), drains=False)
+    loop = Loop(daemon.connect(), foreign=True)
     loop.backend.negotiate()
     assert int.from_bytes(loop.backend.config[:8], "little") == 2048
     assert loop.backend.queues == 2
@@ -114,7 +120,7 @@ def test_a_qcow2_through_several_epochs(daemon: Daemon) -> None:
 
 
 def test_windows_per_request(daemon: Daemon) -> None:
-    loop = Loop(daemon.connect(), drains=False)
+    loop = Loop(daemon.connect(), foreign=True)
     loop.backend.negotiate()
     epoch = Epoch(loop)
     fd = os.memfd_create("grant", os.MFD_CLOEXEC)
@@ -131,7 +137,7 @@ def test_windows_per_request(daemon: Daemon) -> None:
 def test_stop_waits_for_requests_that_the_daemon_has_in_flight(daemon: Daemon) -> None:
     """It answers GET_VRING_BASE at once and breaks when a request ends later; so nothing may be left by then,
     not even what a driver that died did not tell it of."""
-    loop = Loop(daemon.connect(), drains=False)
+    loop = Loop(daemon.connect(), foreign=True)
     loop.backend.negotiate()
     for turn in range(10):
         epoch = Epoch(loop)
@@ -152,7 +158,7 @@ def test_stop_waits_for_requests_that_the_daemon_has_in_flight(daemon: Daemon) -
 
 def test_start_and_stop_again_while_it_drains(daemon: Daemon) -> None:
     """A start during a drain is carried out after it; a stop before that takes it back."""
-    loop = Loop(daemon.connect(), drains=False)
+    loop = Loop(daemon.connect(), foreign=True)
     loop.backend.negotiate()
     epoch = Epoch(loop)
     answers: list[bool] = []
@@ -173,8 +179,77 @@ def test_start_and_stop_again_while_it_drains(daemon: Daemon) -> None:
     assert not loop.lost
 
 
+def test_a_successors_kick_is_not_lost_in_the_drain(daemon: Daemon) -> None:
+    """The kick descriptor lasts; the daemon reads it for the old epoch, and looks only when kicked."""
+    loop = Loop(daemon.connect(), foreign=True)
+    loop.backend.negotiate()
+    epoch = Epoch(loop)
+    for turn in range(20):
+        old = epoch
+        for position in range(30):
+            data = [Piece(abi.POOL_IOVA + position * 131072, 131072)]
+            old.drivers[0].submit(WRITE_REQUEST, 1024, data)
+        loop.backend.stop(2.0, lambda ok: None)
+        epoch = Epoch(loop, settle=False, before=old)
+        epoch.drivers[0].submit(READ_REQUEST, 8 * turn, [Piece(abi.POOL_IOVA, 4096, True)])
+        loop.settled()
+        assert [status for _, status, _ in epoch.drivers[0].wait()] == [OK]
+        assert epoch.memory.pool[:4096] == daemon.content[turn * 4096 : turn * 4096 + 4096]
+    assert not loop.lost
+
+
+def test_a_pool_that_stays(daemon: Daemon) -> None:
+    """Epochs that differ in their rings only; the pool stays the same bytes, mapped again or not."""
+    loop = Loop(daemon.connect(), foreign=True)
+    loop.backend.negotiate()
+    epoch = Epoch(loop)
+    for turn in range(10):
+        assert epoch.drivers[1].read(turn, 4096) == daemon.content[turn * 512 : turn * 512 + 4096]
+        for position in range(20):
+            data = [Piece(abi.POOL_IOVA + (1 + position) * 131072, 131072, True)]
+            epoch.drivers[0].submit(READ_REQUEST, 256, data)
+        answers: list[bool] = []
+        loop.backend.stop(2.0, answers.append)
+        epoch = Epoch(loop, settle=False, before=epoch)
+        loop.until(lambda: answers)  # noqa: B023
+        pool = epoch.memory.pool
+        assert answers == [True] and pool[131072 : 21 * 131072] == daemon.content[131072:262144] * 20
+        pool[:] = bytes(len(pool))
+        loop.settled()
+        assert epoch.drivers[0].read(turn, 512) == daemon.content[turn * 512 : turn * 512 + 512]
+        assert pool[131072:] == bytes(len(pool) - 131072), "all that was under way had ended"
+    assert not loop.lost
+
+
+def test_given_up_while_it_drains(daemon: Daemon) -> None:
+    """Nothing is begun any more, with memory that may be gone."""
+    for lost in (False, True):
+        loop = Loop(daemon.connect(), foreign=True)
+        loop.backend.negotiate()
+        epoch = Epoch(loop)
+        for position in range(30):
+            data = [Piece(abi.POOL_IOVA + position * 131072, 131072)]
+            epoch.drivers[0].submit(WRITE_REQUEST, 1024, data, kick=False)
+        answers: list[bool] = []
+        if lost:
+            daemon.process.kill()
+        loop.backend.stop(2.0, answers.append)
+        successor = Epoch(loop, settle=False)
+        if lost:
+            loop.until(answers.__len__)
+            assert answers == [False] and len(loop.lost) == 1
+        else:
+            time.sleep(0.1)  # it has ended, and nobody has looked
+            assert epoch.drivers[0].used_index == 30 and not answers
+        loop.backend.close()
+        successor.memory.close()
+        end = time.monotonic() + 0.05
+        loop.until(lambda: time.monotonic() > end)  # noqa: B023
+        assert answers == [False] * lost, "nobody is told of what is given up"
+
+
 def test_a_killed_daemon_is_reported(daemon: Daemon) -> None:
-    loop = Loop(daemon.connect(), drains=False)
+    loop = Loop(daemon.connect(), foreign=True)
     loop.backend.negotiate()
     Epoch(loop)
     daemon.process.kill()

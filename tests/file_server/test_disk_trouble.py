@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import struct
 from collections.abc import Iterator
@@ -31,9 +32,10 @@ def image(root: Path) -> Image:
     return build(root, root.parent / "image")
 
 
-@pytest.fixture(params=[1, 2, 3])
+@pytest.fixture(params=[1, 2, 3, 4])
 def server(request: pytest.FixtureRequest, image: Image) -> Iterator[FileServer]:
-    """Seeds differ in the order of disk reads, and in who makes the checksums: CPU or table."""
+    """Seeds differ in the order of disk reads, in who makes the checksums (CPU or table), and in where
+    extents are kept: in private memory, or where the disk has read them to."""
     with FileServer(image.path, seed=request.param) as server:
         yield server
 
@@ -141,8 +143,8 @@ def test_random_reads(server: FileServer, root: Path) -> None:
 
 def test_a_stream_reads_every_extent_once(image: Image, root: Path) -> None:
     data = (root / "file5").read_bytes()
-    for depth in (1, 2, 8):
-        with FileServer(image.path, frames=32) as server:
+    for depth, seed in itertools.product((1, 2, 8), (1, 2, 6, 7)):
+        with FileServer(image.path, frames=32, seed=seed) as server:
             assert server.open(b"/file5") == 0
             before = server.loads
             read_all(server, data, depth=depth)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import pytest
 
@@ -16,8 +16,8 @@ def make_world(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., World]
     """`World` of a policy."""
     worlds: list[World] = []
 
-    def make(policy: Policy | None = None, *, spares: bool = True) -> World:
-        worlds.append(World(policy or storage(), monkeypatch, spares=spares))
+    def make(policy: Policy | None = None, *, spares: bool = True, foreseen: Collection[int] = ()) -> World:
+        worlds.append(World(policy or storage(), monkeypatch, spares=spares, foreseen=foreseen))
         return worlds[-1]
 
     yield make

@@ -15,12 +15,11 @@ from hypervisor.policy import (
     Protocol,
     RestartPolicy,
     StateRegion,
-    Trust,
 )
 
-EVERY_CALL = frozenset(abi.HYPERCALL_NAMES)
+EVERY_CALL = frozenset(abi.names(abi.Hypercall))
 PAGE = abi.PAGE_SIZE
-RW = abi.GRANT_RIGHTS_READ | abi.GRANT_RIGHTS_WRITE
+RW = abi.GrantRights.READ | abi.GrantRights.WRITE
 
 
 def component(name: str, index: int = 0, **changes: object) -> Component:
@@ -40,6 +39,11 @@ def component(name: str, index: int = 0, **changes: object) -> Component:
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
+def named(policy: Policy, name: str) -> Component:
+    """The component of `policy` called `name`."""
+    return next(each for each in policy.components if each.name == name)
+
+
 def channel(index: int, client: str, server: str, **changes: object) -> Channel:
     """A channel `client`.i<index> -> `server`.i<index> of 4 slots with a page of data each."""
     plain = Channel(
@@ -53,7 +57,7 @@ def channel(index: int, client: str, server: str, **changes: object) -> Channel:
         slot_data=PAGE,
         operations=0b1110,
         deadline_ms=500,
-        on_restart=abi.ON_RESTART_REPLAY,
+        on_restart=abi.OnRestart.REPLAY,
     )
     return replace(plain, **changes)  # type: ignore[arg-type]
 
@@ -95,14 +99,17 @@ def storage(**changes: object) -> Policy:
             channel(2, "app", "files", parameter=b"/usr", **changed("fs")),
         ),
         devices=(DISK,),
-        trust=Trust("rs"),
+        supervisor="rs",
     )
     return replace(policy, **changes)  # type: ignore[arg-type]
 
 
-def strict(count: int = 2, pages: int = 1, rights: int = RW | abi.GRANT_RIGHTS_COPY) -> Policy:
+def strict(
+    count: int = 2, pages: int = 1, rights: int = RW | abi.GrantRights.COPY, **changes: object
+) -> Policy:
     """`storage`, but files lends single objects to the driver instead of a pool."""
-    return storage(blk={"pool": None, "grants": GrantObjects(count, pages, rights), "dma": "per_request"})
+    lent = {"pool": None, "grants": GrantObjects(count, pages, rights), "dma": "per_request"}
+    return storage(blk=lent, **changes)
 
 
 STATE = StateRegion("open_files", 2 * PAGE, 1, frozenset({"crash", "update"}))

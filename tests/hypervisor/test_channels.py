@@ -19,7 +19,7 @@ PAGE = abi.PAGE_SIZE
 
 
 def release(connection: Connection) -> None:
-    for memory in (connection.rings, connection.pool, *connection._next):
+    for memory in (connection.rings, connection.pool, connection._next):
         if memory:
             memory.close()
     os.close(connection.client_wake)
@@ -60,8 +60,7 @@ def test_every_epoch_has_new_memory(connection: Connection) -> None:
         seen |= inodes
         connection.rings.map[:4] = connection.pool.map[:4] = b"used"
         if epoch % 2:
-            connection.stock()
-            connection.stock()
+            assert connection.next_rings is connection.next_rings is not connection.rings
         before = [connection.rings, connection.pool]
         old = connection.renew()
         assert old == before, "handed over to be closed"
@@ -70,12 +69,18 @@ def test_every_epoch_has_new_memory(connection: Connection) -> None:
             memory.close()
 
 
-def test_stock_makes_what_the_next_epoch_takes(connection: Connection) -> None:
-    connection.stock()
-    stocked = connection._next[0]
+def test_what_a_spare_was_given_is_what_the_next_epoch_takes(connection: Connection) -> None:
+    given = connection.next_rings
     for memory in connection.renew():
         memory.close()
-    assert connection.rings is stocked
+    assert connection.rings is given
+
+
+def test_a_pool_may_be_kept(connection: Connection) -> None:
+    rings, pool = connection.rings, connection.pool
+    assert connection.renew(keep_pool=True) == [rings]
+    assert connection.pool is pool and connection.rings is not rings
+    rings.close()
 
 
 # -- seen from outside ----------------------------------------------------------------------------------
@@ -255,8 +260,8 @@ def test_a_full_eventfd_is_as_good_as_a_signal(server: Server) -> None:
     for fd in (server.connection.client_wake, server.connection.server_wake):
         os.eventfd_write(fd, 0xFFFFFFFFFFFFFFFE - (os.eventfd_read(fd) if fd_is_set(fd) else 0))
     server.submit(1)
-    server.connection.signal(abi.ROLE_CLIENT)
-    server.connection.signal(abi.ROLE_SERVER)
+    server.connection.signal(abi.Role.CLIENT)
+    server.connection.signal(abi.Role.SERVER)
     assert server.numbers() == [1]
 
 

@@ -75,7 +75,7 @@ class Controlled:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(self.path)
         listener.listen(2 * CLIENTS_MAX)
-        self.control = ControlSocket(world.system, listener, lambda: {"kills": 3})
+        self.control = ControlSocket(world.system, listener)
         self.clients: list[Client] = []
 
     def client(self) -> Client:
@@ -102,7 +102,6 @@ def test_commands(controlled: Controlled) -> None:
     rows = {row["name"]: row for row in client.ask("ps")["return"]}
     assert set(rows) == {"rs", "driver", "files", "app"}
     assert rows["driver"]["state"] == "running" and rows["driver"]["epoch"] == 1
-    assert client.ask("report")["return"] == {"kills": 3}
     policy = client.ask("policy")["return"]
     assert policy["components"][0]["name"] == "rs" and policy["channels"][2]["parameter"] == "/usr"
     assert client.ask("kill", component="driver") == {"return": {}, "id": None}
@@ -138,9 +137,9 @@ def test_states_in_ps(controlled: Controlled) -> None:
         (b"null", "GenericError", 'a command is {"execute": NAME, "arguments": {...}}'),
         (b'{"execute": "ps", "arguments": []}', "GenericError",
          'a command is {"execute": NAME, "arguments": {...}}'),
-        (b"{}", "CommandNotFound", "no command None; there are: kill, log, policy, ps, report"),
+        (b"{}", "CommandNotFound", "no command None; there are: kill, log, policy, ps"),
         (b'{"execute": ["ps"]}', "CommandNotFound",
-         "no command ['ps']; there are: kill, log, policy, ps, report"),
+         "no command ['ps']; there are: kill, log, policy, ps"),
         (b'{"execute": "kill"}', "ComponentNotFound",
          "no component 'None' in this system; there are: rs, driver, files, app"),
         (b'{"execute": "log", "arguments": {"since": "x"}}', "GenericError", "log: since is a record number"),
@@ -160,7 +159,7 @@ def test_bad_lines(controlled: Controlled, line: bytes, kind: str, text: str) ->
 def test_ids_come_back(controlled: Controlled) -> None:
     client = controlled.client()
     for identifier in (7, "seven", None, 0, True, "\ud800"):
-        client.send(json.dumps({"execute": "report", "id": identifier}).encode() + b"\n")
+        client.send(json.dumps({"execute": "policy", "id": identifier}).encode() + b"\n")
         assert client.line()["id"] == identifier
 
 
@@ -175,11 +174,11 @@ def test_killing_what_is_dead(controlled: Controlled) -> None:
 
 def test_lines_in_pieces_and_many_in_one(controlled: Controlled) -> None:
     client = controlled.client()
-    for piece in (b'{"exe', b'cute": "rep', b'ort", "id": 1}\n{"execute": "report",', b' "id": 2}\n'):
+    for piece in (b'{"exe', b'cute": "pol', b'icy", "id": 1}\n{"execute": "policy",', b' "id": 2}\n'):
         client.send(piece)
         controlled.world.turns(2)
     assert [client.line()["id"] for _ in range(2)] == [1, 2]
-    client.send(b"".join(b'{"execute": "report", "id": %d}\n' % n for n in range(300)))
+    client.send(b"".join(b'{"execute": "policy", "id": %d}\n' % n for n in range(300)))
     assert [client.line()["id"] for _ in range(300)] == list(range(300))
 
 
@@ -226,10 +225,10 @@ def test_the_seventeenth_client(controlled: Controlled) -> None:
     world.turns(3)
     late = controlled.client()
     world.until(late.dropped)
-    assert all("return" in each.ask("report") for each in clients)
+    assert all("return" in each.ask("policy") for each in clients)
     clients[0].sock.close()
     world.turns(3)
-    assert "return" in controlled.client().ask("report")
+    assert "return" in controlled.client().ask("policy")
 
 
 def test_one_that_does_not_take_its_answer_makes_room(
@@ -244,8 +243,8 @@ def test_one_that_does_not_take_its_answer_makes_room(
             clients[0].sock.send(b'{"execute": "policy"}\n' * 100)
             world.turn()
     world.turn(0.05)
-    assert "return" in controlled.client().ask("report")
-    assert all("return" in each.ask("report") for each in clients[1:])
+    assert "return" in controlled.client().ask("policy")
+    assert all("return" in each.ask("policy") for each in clients[1:])
 
 
 def test_clients_that_come_and_go_leave_nothing(controlled: Controlled) -> None:
@@ -274,12 +273,12 @@ def test_no_descriptor_for_a_new_client(controlled: Controlled, monkeypatch: pyt
     with monkeypatch.context() as patch:
         patch.setattr(controlled.control, "_listener", Broken())
         controlled.control._accept()
-    assert "return" in controlled.client().ask("report")
+    assert "return" in controlled.client().ask("policy")
 
 
 def test_close(controlled: Controlled) -> None:
     client, world = controlled.client(), controlled.world
-    assert "return" in client.ask("report")
+    assert "return" in client.ask("policy")
     controlled.control.close()
     assert client.dropped() and not os.path.exists(controlled.path)
     world.turns(3)

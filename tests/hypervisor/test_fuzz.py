@@ -13,25 +13,24 @@ import pytest
 
 from hypervisor import hypercalls, process
 from hypervisor.abi import generated as abi
-from hypervisor.grants import GrantState
 from tests.hypervisor.policies import RW, STATE, storage, strict
 from tests.hypervisor.world import World
 
 NAMES = ("rs", "driver", "files")
 STEPS = 300
 NUMBERS = (0, 1, 2, 3, 4, 63, 64, 0xFFFF, 0x10000, 0x10001, 0x20000, 1 << 32, 1 << 63, (1 << 64) - 1)
-LENDER = (abi.HYPERCALL_GRANT,) * 4 + (abi.HYPERCALL_REVOKE,) * 2 + (abi.HYPERCALL_COMPLAIN,)
+LENDER = (abi.Hypercall.GRANT,) * 4 + (abi.Hypercall.REVOKE,) * 2 + (abi.Hypercall.COMPLAIN,)
 BORROWER = (
-    abi.HYPERCALL_MAP_GRANT,
-    abi.HYPERCALL_UNMAP_GRANT,
-    abi.HYPERCALL_COPY_FROM_GRANT,
-    abi.HYPERCALL_COPY_TO_GRANT,
-    abi.HYPERCALL_DMA_OPEN,
-    abi.HYPERCALL_DMA_OPEN,
-    abi.HYPERCALL_DMA_CLOSE,
+    abi.Hypercall.MAP_GRANT,
+    abi.Hypercall.UNMAP_GRANT,
+    abi.Hypercall.COPY_FROM_GRANT,
+    abi.Hypercall.COPY_TO_GRANT,
+    abi.Hypercall.DMA_OPEN,
+    abi.Hypercall.DMA_OPEN,
+    abi.Hypercall.DMA_CLOSE,
 )
-SENSIBLE = {"rs": (abi.HYPERCALL_LOG,), "driver": BORROWER, "files": LENDER}
-ANY = (abi.HYPERCALL_RECONNECT, abi.HYPERCALL_LOG, abi.HYPERCALL_OUTPUT)
+SENSIBLE = {"rs": (abi.Hypercall.LOG,), "driver": BORROWER, "files": LENDER}
+ANY = (abi.Hypercall.RECONNECT, abi.Hypercall.LOG, abi.Hypercall.OUTPUT)
 
 
 class Chaos:
@@ -90,17 +89,17 @@ class Chaos:
         if not tender.started or tender.instance.calling:
             return
         if not tender.instance.ready_ns:
-            tender.hypercall(abi.HYPERCALL_READY)
+            tender.hypercall(abi.Hypercall.READY)
             return
         args = self.random.choices(NUMBERS, k=5)
         if self.random.random() < 0.05:
-            tender.hypercall(self.random.choice(sorted(abi.HYPERCALL_NAMES)), *args)
+            tender.hypercall(self.random.choice(sorted(abi.names(abi.Hypercall))), *args)
             return
         call = self.random.choice(SENSIBLE[name] if self.random.random() < 0.8 else ANY)
         args[0] = self.random.randrange(2) if name == "files" else 0
-        if call in BORROWER or call == abi.HYPERCALL_REVOKE:
+        if call in BORROWER or call == abi.Hypercall.REVOKE:
             args[0] = self.random.choice([*self.world.system.grants._grants, 0])
-        args[1], args[2] = 0, RW if call == abi.HYPERCALL_GRANT else self.random.choice((0, 4095, 4096))
+        args[1], args[2] = 0, RW if call == abi.Hypercall.GRANT else self.random.choice((0, 4095, 4096))
         tender.hypercall(call, *args, body=bytes(args[4]) if args[4] <= 4096 else b"")
 
     def calm(self) -> None:
@@ -123,7 +122,7 @@ class Chaos:
             for each in live:
                 tender = world.tender(each.name)
                 if not tender.instance.ready_ns and not tender.instance.calling:
-                    tender.hypercall(abi.HYPERCALL_READY)
+                    tender.hypercall(abi.Hypercall.READY)
                     return False
             return world.system.quiet
 
@@ -157,10 +156,10 @@ def test_it_always_comes_back(
                 assert state in ("open", "reopen") and epoch == connection.epoch, (name, index)
                 if state == "reopen":
                     ends = [end.index for end, each in world.live(name).connections if each is connection]
-                    assert world.status(name, abi.HYPERCALL_RECONNECT, ends[0]) == 0
+                    assert world.status(name, abi.Hypercall.RECONNECT, ends[0]) == 0
                 mapped = world.tender(name).windows[world.address(name, index)]
                 assert mapped.inode == os.fstat(connection.rings.fd).st_ino
-    assert world.status("rs", abi.HYPERCALL_LOG, 2, 0, 0, body=b"well") == 0
+    assert world.status("rs", abi.Hypercall.LOG, 2, 0, 0, body=b"well") == 0
 
     # What the device reaches is the present epoch's, and what is lent just now.
     device = world.system.devices["driver"]
@@ -173,7 +172,7 @@ def test_it_always_comes_back(
 
     # The owner gets back everything that it has lent.
     for grant in list(world.system.grants._grants.values()):
-        assert grant.state is GrantState.ACTIVE and grant.owner is world.live("files").instance
-        assert world.status("files", abi.HYPERCALL_REVOKE, grant.number) == 0
+        assert grant.active and grant.owner is world.live("files").instance
+        assert world.status("files", abi.Hypercall.REVOKE, grant.number) == 0
     assert not len(world.system.grants) and world.backend.windows == expected
     world.until(lambda: len(world.system._instances) == 7)  # four running, three spares

@@ -22,8 +22,8 @@ from tests.hypervisor.world import World
 def test_two_hypercalls_at_once(world: World) -> None:
     tender = world.tender("files")
     world.live("files").chatter = Throttle(per_second=1, burst=0)
-    tender.hypercall(abi.HYPERCALL_LOG, 0, 0, 0, body=b"one")  # answered late
-    tender.hypercall(abi.HYPERCALL_LOG, 0, 0, 0, body=b"two")
+    tender.hypercall(abi.Hypercall.LOG, 0, 0, 0, body=b"one")  # answered late
+    tender.hypercall(abi.Hypercall.LOG, 0, 0, 0, body=b"two")
     world.until(lambda: tender.killed)
     assert world.record("files").message == "its tender sent a record (30) that was not due"
     world.revive("files")
@@ -55,7 +55,7 @@ def test_records_out_of_place(world: World, kind: int) -> None:
     tender = world.tender("files")
     tender.send(kind, 7, (1, 2, 3, 4, 5, 6), b"body")
     world.until(lambda: tender.killed)
-    assert world.record("files").kind == abi.FAULT_INTERNAL
+    assert world.record("files").kind == abi.Fault.INTERNAL
     world.revive("files")
 
 
@@ -67,7 +67,7 @@ def test_a_flood_does_not_keep_others_waiting(world: World) -> None:
     world.system.loop.add_reader(sock.fileno(), lambda: wire.receive(sock) and None)
     for _ in range(200):
         rude.send(wire.Kind.PONG)
-    polite.hypercall(abi.HYPERCALL_LOG, 2, 0, 0, body=b"polite")
+    polite.hypercall(abi.Hypercall.LOG, 2, 0, 0, body=b"polite")
     answered = len(polite.results)
     world.turns(2)
     assert len(polite.results) > answered
@@ -98,11 +98,11 @@ def test_descriptors_are_not_taken(make_world: Callable[..., World]) -> None:
     assert len(descriptors()) <= before + 2
 
 
-@pytest.mark.parametrize("kind", [abi.FAULT_KILLED, abi.FAULT_REPLACED, 99, 1 << 32, (1 << 64) - 1])
+@pytest.mark.parametrize("kind", [abi.Fault.KILLED, abi.Fault.REPLACED, 99, 1 << 32, (1 << 64) - 1])
 def test_it_cannot_say_what_only_the_hypervisor_says(world: World, kind: int) -> None:
     world.tender("files").fault(kind, *[(1 << 64) - 1] * 5)
     world.until(lambda: world.live("files").deaths)
-    assert world.record("files").kind == abi.FAULT_INTERNAL
+    assert world.record("files").kind == abi.Fault.INTERNAL
     assert world.record("files").rsp == (1 << 64) - 1
     world.revive("files")
 
@@ -123,7 +123,7 @@ def test_it_cannot_say_what_only_the_hypervisor_says(world: World, kind: int) ->
     ],
 )
 def test_fault_bodies(world: World, body: bytes) -> None:
-    world.tender("files").send(wire.Kind.FAULT, 0, (abi.FAULT_EXCEPTION, 14), body)
+    world.tender("files").send(wire.Kind.FAULT, 0, (abi.Fault.EXCEPTION, 14), body)
     world.until(lambda: world.live("files").deaths)
     assert world.record("files").registers == {}
     world.revive("files")
@@ -131,13 +131,13 @@ def test_fault_bodies(world: World, body: bytes) -> None:
 
 def test_fault_of_a_spare(world: World) -> None:
     spare = world.spares("files")[0]
-    spare.fault(abi.FAULT_EXCEPTION, 14)
+    spare.fault(abi.Fault.EXCEPTION, 14)
     world.until(lambda: spare.killed)
     assert not world.system.evidence.records
 
 
 def test_hypercalls_of_a_spare_have_no_effect(world: World) -> None:
-    for number, body in ((abi.HYPERCALL_EXIT, b""), (abi.HYPERCALL_LOG, b"from a spare")):
+    for number, body in ((abi.Hypercall.EXIT, b""), (abi.Hypercall.LOG, b"from a spare")):
         world.until(lambda: world.spares("files"))
         spare = world.spares("files")[0]
         spare.hypercall(number, 0, body=body)
@@ -153,11 +153,11 @@ def test_one_that_does_not_read_is_ended_instead_of_waited_for(world: World) -> 
     for _ in range(20_000):
         if tender.killed:
             break
-        tender.hypercall(abi.HYPERCALL_RECONNECT, 0)
+        tender.hypercall(abi.Hypercall.RECONNECT, 0)
         tender.instance.calling = False
         world.system._on_tender(tender.instance)
     assert tender.killed
-    assert world.status("app", abi.HYPERCALL_LOG, 2, 0, 0, body=b"still here") == 0
+    assert world.status("app", abi.Hypercall.LOG, 2, 0, 0, body=b"still here") == 0
     world.revive("files")
 
 
@@ -209,7 +209,7 @@ def test_two_hundred_deaths_leave_nothing_behind(make_world: Callable[..., World
             if round_ % 3 == 0:
                 world.kill("driver")
             elif round_ % 3 == 1:
-                world.tender("driver").fault(abi.FAULT_EXCEPTION, 14)
+                world.tender("driver").fault(abi.Fault.EXCEPTION, 14)
             else:
                 world.tender("driver").die()
             if round_ % 5 == 0:
@@ -220,7 +220,7 @@ def test_two_hundred_deaths_leave_nothing_behind(make_world: Callable[..., World
             world.until(lambda: world.tender("driver").started and world.tender("files").started)
             for name in ("driver", "files"):
                 if not world.tender(name).instance.ready_ns:
-                    world.call(name, abi.HYPERCALL_READY)
+                    world.ready(name)
 
         def count() -> list[str]:
             world.until(lambda: world.spares("driver") and world.spares("files"))

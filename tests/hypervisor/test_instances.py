@@ -115,12 +115,13 @@ def test_kill_and_gone(instance: Instance) -> None:
     process = subprocess.Popen(["sleep", "60"])
     assert not instance.gone
     instance.spawned(process.pid, os.pidfd_open(process.pid))
-    assert not instance.gone and instance.cpu_ns() >= 0
+    used = instance.cpu_ns()
+    assert not instance.gone and used >= 0
     instance.kill()
     process.wait()
     assert process.returncode == -signal.SIGKILL and instance.gone
     instance.kill()
-    assert instance.cpu_ns() == 0
+    assert instance.cpu_ns() >= used, "what was read last, now that nothing can be"
 
 
 def test_killed_before_its_process_is_known(instance: Instance) -> None:

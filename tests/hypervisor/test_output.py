@@ -13,7 +13,7 @@ from hypervisor.abi import generated as abi
 from hypervisor.loop import Loop
 from hypervisor.output import Output
 
-OUT, ERR = abi.STREAM_STDOUT, abi.STREAM_STDERR
+OUT, ERR = abi.Stream.STDOUT, abi.Stream.STDERR
 
 
 class Terminal:
@@ -72,8 +72,8 @@ def test_a_repeat_writes_nothing(terminal: Terminal) -> None:
 
 
 def test_a_gap_is_an_error_and_writes_nothing(terminal: Terminal) -> None:
-    assert terminal.write_all(b"x", 1) == (abi.ERROR_INVAL, 0)
-    assert terminal.write_all(b"x", (1 << 64) - 1) == (abi.ERROR_INVAL, 0)
+    assert terminal.write_all(b"x", 1) == (abi.Error.INVAL, 0)
+    assert terminal.write_all(b"x", (1 << 64) - 1) == (abi.Error.INVAL, 0)
     assert terminal.write_all(b"ok", 0) == (0, 2)
     assert os.read(terminal.out, 100) == b"ok"
 
@@ -88,7 +88,7 @@ def test_streams_and_writers_have_their_own_positions(terminal: Terminal) -> Non
 
 
 def test_no_such_stream(terminal: Terminal) -> None:
-    assert terminal.write_all(b"x", 0, 3) == (abi.ERROR_INVAL, 0)
+    assert terminal.write_all(b"x", 0, 3) == (abi.Error.INVAL, 0)
 
 
 def test_a_slow_reader_delays_only_the_answer(terminal: Terminal) -> None:
@@ -122,8 +122,8 @@ def test_a_descriptor_somebody_made_non_blocking(terminal: Terminal) -> None:
 def test_a_reader_that_has_gone(terminal: Terminal) -> None:
     os.close(terminal.out)
     terminal.out = -1
-    assert terminal.write_all(b"x", 0) == (abi.ERROR_IO, 1)
-    assert terminal.write_all(b"x", 1) == (abi.ERROR_IO, 2)
+    assert terminal.write_all(b"x", 0) == (abi.Error.IO, 1)
+    assert terminal.write_all(b"x", 1) == (abi.Error.IO, 2)
     assert terminal.write_all(b"fine", 0, ERR) == (0, 4)
 
 

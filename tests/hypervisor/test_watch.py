@@ -55,7 +55,7 @@ def test_busy_without_progress_is_hung(watched: Watched) -> None:
     assert watched.look(4, TICK) == 0
     assert watched.look(2, TICK) == 1
     record = watched.world.record()
-    assert record.kind == abi.FAULT_HUNG and "1 requests wait, no progress" in record.message
+    assert record.kind == abi.Fault.HUNG and "1 requests wait, no progress" in record.message
     watched.world.revive("driver")
     assert watched.look(10, TICK) == 1, "the successor starts with a clean slate"
 
@@ -105,7 +105,20 @@ def test_a_silent_tender(watched: Watched) -> None:
     assert tender.pings == 1, "one at a time"
     tender.instance.last_pong_ns -= watch.UNRESPONSIVE_HEARTBEATS * HEARTBEAT_MS * 1_000_000
     assert watched.look(2) == 1
-    assert watched.world.record().kind == abi.FAULT_TENDER_UNRESPONSIVE
+    assert watched.world.record().kind == abi.Fault.TENDER_UNRESPONSIVE
+
+
+def test_nobody_is_silent_while_the_whole_machine_is_stopped(watched: Watched) -> None:
+    watched.put(request_tail=1)
+    tender = watched.world.tender("driver")
+    tender.silent = True
+    watched.look(3)
+    tender.instance.last_pong_ns -= 40_000_000_000
+    watched.world.system.watch._looked_ns -= 40_000_000_000
+    watched.world.system.watch._round()
+    assert watched.look(2) == 0
+    watched.world.system.watch._resumed_ns -= watch.UNRESPONSIVE_HEARTBEATS * HEARTBEAT_MS * 1_000_000
+    assert watched.look(2) == 1, "it still does not answer"
 
 
 def test_a_silent_tender_nobody_wants_anything_of(watched: Watched) -> None:

@@ -12,8 +12,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -24,6 +24,8 @@ from hypervisor.component import LiveComponent
 from hypervisor.dma import Done, LiveDevice, Queue, Window
 from hypervisor.faults import FaultRecord
 from hypervisor.instances import Instance
+from hypervisor.memory import MemoryObject
+from hypervisor.placement import Machine
 from hypervisor.policy import Policy
 from hypervisor.process import Hypervisor
 from hypervisor.protocols import supervise
@@ -52,15 +54,18 @@ class FakeTender:
         self.exit = os.eventfd(0, os.EFD_CLOEXEC)  # its pidfd: readable once it has ended
         self.silent = False  # reads, but neither acknowledges nor answers pings
         self.stopped = False  # does not even read
-        self.refuses = 0  # the errno of every acknowledgement
+        self.fails = False  # ends with the next APPLY
         self.immortal = False  # a kill has no effect yet
         self.spawned = False
         self.frozen = False
         self.killed = False
         self.gone = False
         self.windows: dict[int, Mapped] = {}
+        self.mapped: set[int] = set()  # inodes of all that it ever had in its windows
+        self.operations: list[list[int]] = []  # of each APPLY
         self.doorbells: dict[int, int] = {}
         self.info = bytearray(abi.INFO_PAGES * abi.PAGE_SIZE)
+        self.warm = False
         self.started = False
         self.results: list[wire.Message] = []
         self.pings = 0
@@ -79,10 +84,12 @@ class FakeTender:
 
     def _take(self, message: wire.Message) -> None:
         if message.kind == wire.Kind.APPLY:
-            if not self.refuses:
+            if self.fails:
+                self.fault(abi.Fault.INTERNAL, message="the tender failed: OSError: no memory")
+            else:
                 self._apply(message, message.args[0])
-            if not self.silent:
-                self.send(wire.Kind.ACK, message.sequence, (self.refuses, 0))
+                if not self.silent:
+                    self.send(wire.Kind.ACK, message.sequence)
         elif message.kind == wire.Kind.RESULT:
             self._apply(message, message.args[2])
             self.results.append(message)
@@ -95,15 +102,20 @@ class FakeTender:
     def _apply(self, message: wire.Message, count: int) -> None:
         size = count * wire.OPERATION.size
         rest = message.body[size:]
+        if message.kind == wire.Kind.APPLY:
+            self.operations.append([each[0] for each in wire.OPERATION.iter_unpack(message.body[:size])])
         for kind, index, a, b, c in wire.OPERATION.iter_unpack(message.body[:size]):
             if kind == wire.Operation.MAP:
                 self.windows[a] = Mapped(os.fstat(message.fds[index]).st_ino, b, bool(c))
+                self.mapped.add(self.windows[a].inode)
             elif kind == wire.Operation.UNMAP:
                 self.windows.pop(a, None)
             elif kind == wire.Operation.DOORBELL:
                 self.doorbells[a] = os.fstat(message.fds[index]).st_ino
             elif kind == wire.Operation.INFO:
                 self.info[a : a + b], rest = rest[:b], rest[b:]
+            elif kind == wire.Operation.WARM:
+                self.warm = True
             elif kind == wire.Operation.RUN:
                 self.started = True
 
@@ -126,7 +138,7 @@ class FakeTender:
         """The guest makes a hypercall."""
         self.send(wire.Kind.HYPERCALL, 0, (number, *args), body)
 
-    def fault(self, kind: int = abi.FAULT_EXCEPTION, *words: int, message: str = "") -> None:
+    def fault(self, kind: int = abi.Fault.EXCEPTION, *words: int, message: str = "") -> None:
         """The guest faults."""
         body = json.dumps({"registers": {"rip": 0x200000}, "message": message}).encode()
         self.send(wire.Kind.FAULT, 0, (kind, *words), body)
@@ -153,11 +165,14 @@ class FakeBackend:
         self.lost, self.misled = lost, misled
         self.calls: list[str] = []
         self.windows: dict[int, int] = {}  # iova -> inode
+        self.lasting: set[int] = set()  # the windows that came with `start`
         self.queues = 0
         self.closed = False
         self.dead = False
         self.slow = False  # keeps `done` callbacks until `finish`
         self.full = False  # no room for windows
+        self.lingers = False  # closing does not end it yet: `gone` does
+        self.ends: list[Callable[[], None]] = []
         self.waiting: list[Callable[[bool], None]] = []
 
     def _done(self, effect: Callable[[], None], done: Done) -> None:
@@ -192,7 +207,7 @@ class FakeBackend:
         opened = {window.iova: self._inode(window) for window in windows}  # descriptors go along at once
 
         def reach(_: bool = True) -> None:
-            self.windows |= opened
+            self.windows, self.lasting = dict(opened), set(opened)
 
         if self.waiting:  # in order: after the drain
             self.waiting.append(reach)
@@ -205,7 +220,10 @@ class FakeBackend:
 
     def stop(self, deadline_s: float, done: Done) -> None:
         self.calls.append("stop")
-        self._done(self.windows.clear, done)
+        self._done(self._withdraw, done)
+
+    def _withdraw(self) -> None:
+        self.windows = {iova: each for iova, each in self.windows.items() if iova in self.lasting}
 
     def open_window(self, window: Window, deadline_s: float, done: Done) -> None:
         self.calls.append("open")
@@ -221,14 +239,30 @@ class FakeBackend:
 
     def close(self) -> None:
         self.calls.append("close")
+        self.waiting.clear()  # nobody is told
         self.closed = True
+        if not self.lingers:
+            self.gone()
+
+    def when_gone(self, then: Callable[[], None]) -> None:
+        if self.closed and not self.lingers:
+            then()
+        else:
+            self.ends.append(then)
+
+    def gone(self) -> None:
+        """Its process has really ended."""
+        self.lingers = False
+        ends, self.ends = self.ends, []
+        for then in ends:
+            then()
 
 
 class FakeLauncher:
     """Makes fake tenders and devices."""
 
     def __init__(self) -> None:
-        self.tsc_khz, self.cpus, self.spin_ns = 1_000_000, 2, 1000
+        self.machine = Machine(1_000_000, 2, 1000)
         self.system: Hypervisor | None = None
         self.tenders: list[FakeTender] = []
         self.backends: list[FakeBackend] = []
@@ -267,6 +301,7 @@ class FakeLauncher:
         self.backends.append(backend)
         if self.no_device:
             lost(self.no_device)  # as a real one that is lost in the middle of its negotiation
+            backend.close()
             raise OSError(self.no_device)
         return backend
 
@@ -314,14 +349,15 @@ class FakeServer:
         self.connection.rings.map[at : at + abi.Slot.SIZE] = reply.pack()
         self.replied += 1
         self.store(abi.CHANNEL_REPLY_TAIL, self.replied)
-        self.connection.signal(abi.ROLE_CLIENT)
+        self.connection.signal(abi.Role.CLIENT)
 
 
 class FakeSupervisor(FakeServer):
-    """A reincarnation server that gives the verdicts it is told to."""
+    """A reincarnation server that gives the verdicts it is told to, and makes the promises."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, foreseen: Collection[int] = ()) -> None:
         super().__init__(connection)
+        self.foreseen = set(foreseen)  # components whose next death means a restart at once
         self.verdicts: dict[int, tuple[int, int]] = {}  # component index -> (action, delay_ms)
         self.faults: list[supervise.FaultArgs] = []
         self.undecided: dict[int, abi.Slot | None] = {}  # components whose verdict has to wait for `decide`
@@ -330,32 +366,50 @@ class FakeSupervisor(FakeServer):
     def answer(self, slot: abi.Slot) -> None:
         args = b"".join(each.to_bytes(8, "little") for each in slot.args)
         returns = bytes(40)
-        if slot.op == supervise.FAULT:
+        if slot.op == supervise.Operation.CONFIGURE:
+            component = supervise.ConfigureArgs.unpack(args).component
+            returns = supervise.ConfigureReturns(component in self.foreseen).pack()
+        elif slot.op == supervise.Operation.FAULT:
             fault = supervise.FaultArgs.unpack(args)
             self.faults.append(fault)
             if fault.component in self.undecided:
                 self.undecided[fault.component] = slot
                 return
-            verdict = self.verdicts.get(fault.component, (supervise.ACTION_RESTART, 0))
-            returns = supervise.FaultReturns(*verdict).pack()
+            verdict = self.verdicts.get(fault.component, (supervise.Action.RESTART, 0))
+            returns = supervise.FaultReturns(*verdict, fault.component in self.foreseen).pack()
         self.reply(slot, self.status, returns)
 
-    def decide(self, component: int) -> None:
+    def decide(self, component: int, action: int = supervise.Action.RESTART) -> None:
         """Give the verdict that has been waited for."""
         slot = self.undecided.pop(component)
         assert slot
-        self.reply(slot, 0, supervise.FaultReturns(supervise.ACTION_RESTART, 0).pack())
+        self.reply(slot, 0, supervise.FaultReturns(action, 0).pack())
 
 
 class World:
     """A booted system of fakes."""
 
-    def __init__(self, policy: Policy, monkeypatch: pytest.MonkeyPatch, *, spares: bool = True) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        spares: bool = True,
+        foreseen: Collection[int] = (),
+    ) -> None:
         monkeypatch.setattr(signal, "pidfd_send_signal", self._signal)
         monkeypatch.setattr(process, "QUARANTINE_S", 0.002)
         monkeypatch.setattr(recovery, "BURIAL_S", 0.0005)
         monkeypatch.setattr(supervision, "ANSWER_DEADLINE_NS", 10_000_000_000)  # this machine may be busy
         monkeypatch.setattr(process, "SPARE_DELAY_S", 0.0005)
+        self._memory: list[MemoryObject] = []  # every one that was ever made
+        make = MemoryObject.__init__
+
+        def making(made: MemoryObject, *arguments: Any, **options: Any) -> None:
+            self._memory.append(made)
+            make(made, *arguments, **options)
+
+        monkeypatch.setattr(MemoryObject, "__init__", making)
         self.stdout, self._stdout = os.pipe()
         self.launcher = FakeLauncher()
         self.system = Hypervisor(
@@ -367,10 +421,12 @@ class World:
         self.system.on_program_started = lambda live: self.programs_started.append(live.name)
         self.system.boot(spares=spares)
         self.system._restock()
-        self.supervisor = FakeSupervisor(self.system.connections[0]) if policy.trust.supervisor else None
+        self.supervisor: FakeSupervisor | None = None
+        if policy.supervisor:
+            self.supervisor = FakeSupervisor(self.system.connections[0], foreseen)
         self.until(lambda: all(self.tender(name).started for name in self.system.components))
         for name in self.system.components:
-            self.call(name, abi.HYPERCALL_READY)
+            self.ready(name)
 
     def close(self) -> None:
         """End it, and give back every descriptor, which a hypervisor leaves to the end of its process."""
@@ -378,23 +434,16 @@ class World:
         system.close()
         system.output.finish(0.1)
         fds = [self.stdout, self._stdout, system.loop._wake]
-        memory = [death.memory for name in system.components for death in system.evidence.of(name)]
         for tender in self.launcher.tenders:
             tender.sock.close()
             fds += [tender.exit] if tender.exit >= 0 else []
         for instance in system._instances.values():
             instance.close()
-            memory.append(instance.ram)
-        for live in system.components.values():
-            memory += [live.status, *live.states, *live.grant_objects]
-            memory += [live.arguments] if live.arguments else []
         for connection in system.connections.values():
-            memory += [each for each in (connection.rings, connection.pool, *connection._next) if each]
             fds += [connection.client_wake, connection.server_wake]
         for device in system.devices.values():
-            memory.append(device.rings)
             fds += [fd for pair in device.eventfds for fd in pair]
-        for each in memory:
+        for each in self._memory:
             each.close()
         system.loop._epoll.close()
         for fd in fds:
@@ -429,7 +478,7 @@ class World:
         live = self.live(name)
         end = next(end for end, _ in live.connections if end.channel.index == channel)
         at = end.index * abi.STATUS_ENTRY_SIZE
-        return abi.CHANNEL_STATE_NAMES[live.status.read_u32(at)], live.status.read_u32(at + 4)
+        return abi.names(abi.ChannelState)[live.status.read_u32(at)], live.status.read_u32(at + 4)
 
     def address(self, name: str, channel: int) -> int:
         """Where a component has the rings of a policy channel."""
@@ -491,11 +540,17 @@ class World:
         rax = self.call(name, number, *args, body=body).args[0]
         return rax - (1 << 64) if rax >> 63 else rax
 
+    def ready(self, name: str) -> None:
+        """A component's guest calls `ready`, which nobody answers."""
+        tender = self.tender(name)
+        tender.hypercall(abi.Hypercall.READY)
+        self.until(lambda: tender.instance.ready_ns)
+
     def revive(self, *names: str) -> None:
         """Until the components have been restarted, then their `ready`."""
         for name in names:
             self.until(lambda name=name: self.live(name).running and self.tender(name).started)  # type: ignore[misc]
-            self.call(name, abi.HYPERCALL_READY)
+            self.ready(name)
 
     def kill(self, name: str) -> FakeTender:
         """The operator kills a component; its late tender."""

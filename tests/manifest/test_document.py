@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vmm.diagnosis import key_lines
-from vmm.document import dotted, size_text, suggestion
+from vmm.diagnosis import dotted, key_lines
+from vmm.remedies import size_text, suggestion
 
 EXAMPLE = """\
 # a comment with a [header] and a key = 1

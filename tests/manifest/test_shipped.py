@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.hypervisor.policies import named
 from vmm import manifest, system
 
 ROOT = Path(__file__).parents[2]
@@ -28,8 +29,8 @@ def test_manifest_is_sound(file: Path) -> None:
 @pytest.mark.parametrize("program", PROGRAMS)
 def test_default_system_runs(program: str) -> None:
     policy = system.compile(DEFAULT, program)
-    assert policy.component(program).is_program
-    assert policy.trust.supervisor == "reincarnation_server"
+    assert named(policy, program).is_program
+    assert policy.supervisor == "reincarnation_server"
 
 
 def test_sixteen_programs_at_once() -> None:

@@ -83,6 +83,29 @@ def test_server_that_dies_of_its_own_call(stage: Stage, crime: str) -> None:
     assert scene.report["deaths"] == {crime: 1}
 
 
+def test_spares_that_do_not_wait(stage: Stage) -> None:
+    """Each loses its place, and the log says why; who uses the component does not notice. After a death its
+    successors do the same as running instances, until one serves."""
+    server = "restless_spare"
+    with stage.play(SERVER, "caller", "asleep", "12000", server=server) as scene:
+        lost = [
+            "it does not come to `start`",
+            "its tender sent a record (30) that was not due",
+            "it failed: ",
+        ]
+        scene.until(
+            lambda: all(any(f"lost a spare: {why}" in text for text in scene.texts(server)) for why in lost),
+            "not every kind of spare was lost",
+        )
+        assert scene.row(server)["deaths"] == 0 and scene.row(server)["epoch"] == 1
+        assert not any("before the start" in text for text in scene.texts(server))
+        scene.ask("kill", component=server)
+        assert scene.end(30) == 0
+    assert json.loads(stage.output)["failed"] == 0
+    assert set(scene.report["deaths"]) == {server}
+    assert scene.report["recoveries"] == scene.report["deaths"][server] <= 4
+
+
 def test_use_of_a_revoked_grant(stage: Stage) -> None:
     """The borrower dies of touching it; the lender's page stays as it was when it was taken back."""
     with stage.play(SERVER, "lender", server="revoked_grant") as scene:

@@ -1,13 +1,14 @@
 """What is to die when, in a system under test: written by a test, carried out by its hypervisor process.
 
-Two kinds of moments can be named. A *point* is a place in guest code (`kill_point!` in crate rt): the VM itself
-dies there, at a chosen passage. A *step* is a place in the hypervisor's handling of a death: somebody is killed
-just there, before anything else happens. No moment is hit by waiting for some time.
+Two kinds of moments can be named. A *point* is a place in guest code (`kill_point!` in crate rt): the VM
+itself dies there, at a chosen passage. A *step* is a place in the hypervisor's handling of a death: somebody
+is killed just there, before anything else happens. No moment is hit by waiting for some time.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,27 +20,39 @@ ENVIRONMENT = "R3S3_TEST_PLAN"  # names the file that holds the plan
 TRAIL_COUNT = 0xC00
 TRAIL = 0xC10
 TRAIL_SLOTS = 256
+SEEN = 0xE10
+SEEN_SLOTS = 64
 PLANTED = 0xF00
+HANG = 1 << 31
 STEPS = ("died", "verdict", "adopted", "reconnect", "ready")
+_POINT = re.compile(r'^ *(?:rt::)?kill_point!\("([^"]+)"\)', re.MULTILINE)
 _GUEST_CODE = ("guests/rt/src", "components", "guests/programs", "tests/guests")
+
+
+def seeds(count: int) -> range:
+    """So many seeds of a campaign, from $R3S3_SEED on."""
+    first = int(os.environ.get("R3S3_SEED", "1"))
+    return range(first, first + count)
 
 
 @dataclass(frozen=True)
 class Point:
     """`component` dies at `name`: its first instance at passage passages[0], its second at passages[1] and so
-    on; further instances do not. `dying` False: passages are only noted."""
+    on; further instances do not. With `hang` it does not die there, but never goes on."""
 
     component: str
     name: str
     passages: tuple[int, ...]
+    hang: bool = False
 
 
 @dataclass(frozen=True)
 class Strike:
     """At `step` number `number` (from 1) in the handling of deaths of component `of`, `victim` is killed.
 
-    Steps: `died` the question has been asked, `verdict` it has been answered, `adopted` the successor was
-    started, `reconnect` a client's request for the new rings has come, `ready` the successor has said so.
+    Steps: `died` the death has been recorded and reported, `verdict` what is to happen is known (before
+    `died` if it was foreseen), `adopted` the successor was started, `reconnect` a client's request for the
+    new rings has come, `ready` the successor has said so.
     `how`: "kill" by the hypervisor, "SIGKILL" to the tender from outside.
     """
 
@@ -67,7 +80,7 @@ class Plan:
         """What `write` has written."""
         data: dict[str, Any] = json.loads(Path(path).read_text(encoding="ascii"))
         return cls(
-            tuple(Point(each["component"], each["name"], tuple(each["passages"])) for each in data["points"]),
+            tuple(Point(**(each | {"passages": tuple(each["passages"])})) for each in data["points"]),
             tuple(Strike(**each) for each in data["strikes"]),
             data["trace"],
         )
@@ -93,7 +106,7 @@ class Points:
         files: dict[str, str] = {}
         for folder in _GUEST_CODE:
             for path in sorted((ROOT / folder).rglob("*.rs")):
-                for name in re.findall(r'^ *(?:rt::)?kill_point!\("([^"]+)"\)', path.read_text(), re.MULTILINE):
+                for name in _POINT.findall(path.read_text()):
                     assert name not in files, f"two points are called {name}"
                     files[name] = str(path.relative_to(ROOT))
         return cls(files)

@@ -1,8 +1,9 @@
-"""A hypervisor process with a plan: it does what `vmm.system_process` does, and lets the plan's deaths happen.
+"""A hypervisor process with a plan: what `vmm.system_process` does, with the plan's deaths.
 
 Its report has, besides the usual: `records`, every fault record in the order of the deaths; `struck`, the
-strikes that were carried out; `trails`, per component the names' numbers of the last points its instances have
-passed; `trace`, the functions of the hypervisor that deaths have gone through.
+strikes that were carried out; `trails`, per component the numbers of the last points each of its instances
+has passed, and `passed`, of all points seen there; `trace`, the functions of the hypervisor that deaths have
+gone through.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import functools
 import os
 import struct
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 from hypervisor import hypercalls, process
@@ -21,7 +23,18 @@ from hypervisor.instances import Instance, Step
 from hypervisor.process import Hypervisor
 from hypervisor.recovery import Recovery
 from hypervisor.supervision import Supervision
-from tests.system.plan import ENVIRONMENT, PLANTED, TRAIL, TRAIL_COUNT, TRAIL_SLOTS, Plan, number_of
+from tests.system.plan import (
+    ENVIRONMENT,
+    HANG,
+    PLANTED,
+    SEEN,
+    SEEN_SLOTS,
+    TRAIL,
+    TRAIL_COUNT,
+    TRAIL_SLOTS,
+    Plan,
+    number_of,
+)  # fmt: skip
 from vmm import system_process
 from vmm.zygote import Zygote
 
@@ -31,6 +44,7 @@ counts: dict[tuple[str, str], int] = {}
 struck: list[str] = []
 trace: list[str] = []
 trails: dict[str, list[list[int]]] = {}
+passed: dict[str, set[int]] = {}
 
 
 class PlannedComponent(LiveComponent):
@@ -41,13 +55,14 @@ class PlannedComponent(LiveComponent):
         steps = super().adopt(instance, start)
         for point in PLAN.points:
             if point.component == self.name and self.epoch <= len(point.passages):
-                words = struct.pack("<II", number_of(point.name), point.passages[self.epoch - 1])
+                passage = point.passages[self.epoch - 1] | (HANG if point.hang else 0)
+                words = struct.pack("<II", number_of(point.name), passage)
                 instance.telemetry.map[PLANTED : PLANTED + len(words)] = words
         return steps
 
-    def retire(self, instance: Instance) -> None:
-        """See `LiveComponent.retire`."""
-        super().retire(instance)
+    def bury(self, instance: Instance) -> None:
+        """See `LiveComponent.bury`."""
+        super().bury(instance)
         self.keep_trail(instance)
 
     def keep_trail(self, instance: Instance) -> None:
@@ -57,6 +72,8 @@ class PlannedComponent(LiveComponent):
         first = max(0, count - TRAIL_SLOTS)
         kept = trails.setdefault(self.name, [])
         kept.append([numbers[each % TRAIL_SLOTS] for each in range(first, count)])
+        seen = struct.unpack_from(f"<{SEEN_SLOTS}H", instance.telemetry.map, SEEN)
+        passed.setdefault(self.name, set()).update(number for number in seen if number)
         del kept[:-TRAILS_MAX]
 
 
@@ -102,10 +119,10 @@ class PlannedRecovery(Recovery):
 
 def planned_dispatch(call: hypercalls.Call) -> None:
     """See `hypercalls.dispatch`."""
-    found = call.end(call.args[0]) if call.number == abi.HYPERCALL_RECONNECT else None
+    found = call.end(call.args[0]) if call.number == abi.Hypercall.RECONNECT else None
     if found:
-        end, _ = found
-        reached(call.system, "reconnect", end.channel.server if end.role == abi.ROLE_CLIENT else end.channel.client)
+        channel, is_client = found[0].channel, found[0].role == abi.Role.CLIENT
+        reached(call.system, "reconnect", channel.server if is_client else channel.client)
         if call.component.running is not call.instance:
             return  # a hypercall of a dead instance is not looked at
     _dispatch(call)
@@ -123,9 +140,10 @@ class PlannedRun(system_process.Run):
             if live.running and isinstance(live, PlannedComponent):
                 live.keep_trail(live.running)
         return super().report() | {
-            "records": [record.as_json() for record in self.hypervisor.evidence.records],
+            "records": [asdict(record) for record in self.hypervisor.evidence.records],
             "struck": struck,
             "trails": trails,
+            "passed": {name: sorted(numbers) for name, numbers in passed.items()},
             "trace": trace,
         }
 
@@ -148,7 +166,8 @@ def main(zygote: Zygote) -> int:
     if PLAN.trace:
         for owner, name in (
             (Hypervisor, "_on_fault"), (Hypervisor, "fail"), (Recovery, "begin"), (Evidence, "keep"),
-            (Supervision, "fault"), (Recovery, "_verdict_in"), (Recovery, "_restart"), (Recovery, "ready"),
+            (Supervision, "foresees_restart"), (Supervision, "fault"), (Recovery, "_verdict_in"),
+            (Recovery, "_restart"), (Recovery, "ready"),
         ):  # fmt: skip
             traced(owner, name)
     setattr(process, "LiveComponent", PlannedComponent)  # noqa: B010 (a type checker would refuse it)

@@ -1,7 +1,7 @@
 """Running systems for tests of deaths: a program, a plan, what the control socket says, and the report.
 
-A system is put together from the shipped manifests and those of the test guests; all images are the builds with
-kill points, which otherwise are the same.
+A system is put together from the shipped manifests and those of the test guests; all images are the builds
+with kill points, which otherwise are the same.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -26,8 +27,10 @@ IMAGES = ROOT / "build/guests-kill-points"
 PATIENCE_S = 40.0  # machines that test are often busy with other things
 COMPONENTS = ("reincarnation_server", "console", "disk_driver", "file_server")
 PROGRAMS = ("front", "grantor")  # of tests/guests
-OTHERS = ("borrower", "counter", "relay", "silent_server", "hung_server", "cat", "sha256tree", "caller")
+OTHERS = ("borrower", "counter", "relay", "silent_server", "cat", "sha256tree")
 PROCESS = "tests.system.process"
+# A restart policy under which no death is foreseen: the reincarnation server is asked about each.
+ASKED = 'policy = "backoff"\nbackoff_ms = [1]'
 
 BARE = """
 [system]
@@ -71,10 +74,12 @@ class Scene:
         self.status = -1
         self.report: dict[str, Any] = {}
         self.error = ""
+        self._failure: BaseException | None = None
         self._started = threading.Event()
         self._ended = threading.Event()
         self._control: Control | None = None
-        threading.Thread(target=self._follow, daemon=True).start()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
 
     def _follow(self) -> None:
         try:
@@ -87,15 +92,23 @@ class Scene:
                     self.error = event["message"]
         except OSError:
             pass  # the block is over, and the system with it
-        self._started.set()
-        self._ended.set()
+        except Exception as failure:  # for who waits: in this thread nobody would hear of it
+            self._failure = failure
+        finally:
+            self._started.set()
+            self._ended.set()
+
+    def _check(self) -> None:
+        if self._failure:
+            raise self._failure
+        assert not self.error, self.error
 
     # -- questions ------------------------------------------------------------------------------------
 
     def wait_started(self) -> None:
         """Until the program runs."""
         assert self._started.wait(PATIENCE_S), "the system does not start"
-        assert not self.error, self.error
+        self._check()
 
     def ask(self, command: str, **arguments: object) -> Any:
         """One command on the control socket."""
@@ -105,10 +118,13 @@ class Scene:
         return self._control.execute(command, **arguments)
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up. The thread's read would keep the launch socket open beyond its closing."""
         if self._control:
             self._control.__exit__()
             self._control = None
+        with contextlib.suppress(OSError):
+            self.running._socket.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
 
     def row(self, component: str) -> dict[str, Any]:
         """The component's row of `ps`."""
@@ -131,14 +147,14 @@ class Scene:
         """Waits for the program's end; its exit status."""
         if not self._ended.wait(seconds):
             raise AssertionError(f"the program does not end\n{self.state()}")
-        assert not self.error, self.error
+        self._check()
         assert self.report, "the hypervisor process died"
         return self.status
 
     def state(self) -> str:
         """For messages: who is how, and the end of the log."""
         rows = [
-            f"{row['name']}: {row['state']}, epoch {row['epoch']}, calls {row['calls']}, served {row['served']}"
+            f"{row['name']}: {row['state']}, #{row['epoch']}, {row['calls']} calls, {row['served']} served"
             for row in self.ask("ps")
         ]
         log = [f"{line['component']} {line['epoch']}: {line['text']}" for line in self.ask("log")[-30:]]
@@ -153,7 +169,7 @@ class Scene:
     def fully_recovered(self) -> bool:
         """Whether every death of a component has been recovered from (after the end)."""
         deaths: dict[str, int] = self.report["deaths"]
-        return int(self.report["recoveries"]) == sum(deaths.values())
+        return bool(self.report["recoveries"] == sum(deaths.values()))
 
     # -- processes ------------------------------------------------------------------------------------
 
@@ -214,6 +230,11 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether every thread of a process has stopped, which takes a while."""
+    return all("State:\tT" in (task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
+
+
 def _has_open(pid: int, ending: str) -> bool:
     with contextlib.suppress(OSError):
         return any(os.readlink(each).endswith(ending) for each in Path(f"/proc/{pid}/fd").iterdir())
@@ -236,10 +257,11 @@ class Stage:
     def change(
         self, component: str, *changes: tuple[str, str], name: str | None = None, restart: str = ""
     ) -> None:
-        """Put the manifest of a component in place, under another name if given, with some texts replaced, and
-        with another restart policy if given."""
+        """Put the manifest of a component in place: under another name if given, with some texts replaced,
+        and with another restart policy if given."""
         folders = (ROOT / folder for folder in ("components", "tests/guests", "guests/misbehaving"))
-        text = next(path for each in folders if (path := each / component / "manifest.toml").is_file()).read_text()
+        files = (each / component / "manifest.toml" for each in folders)
+        text = next(file for file in files if file.is_file()).read_text()
         if restart:
             text = f"{text.partition('[restart]')[0]}[restart]\n{restart}\nheartbeat_ms = 250\n"
         for old, new in changes:
@@ -261,8 +283,9 @@ class Stage:
         plan: Plan | None = None,
         kill: tuple[tuple[str, float], ...] = (),
         seed: int = 1,
+        programs: int = 1,
     ) -> Iterator[Scene]:
-        """Runs a program in a system made of `parts`; the system ends with the block."""
+        """Runs a program, or so many instances of it, in a system made of `parts`; it ends with the block."""
         system_file = self.folder / "system.toml"
         names = {"images": IMAGES, "manifests": self.manifests, "programs": self.programs, "root": ROOT}
         system_file.write_text((BARE + parts).format(**names))
@@ -273,6 +296,7 @@ class Stage:
             program=words[0],
             arguments=list(words),
             disk=str(self.disk) if "[devices" in parts else None,
+            programs=programs,
             kill=list(kill),
             seed=seed,
             report=True,

@@ -1,6 +1,7 @@
 """Grants between two components in VMs: all kinds, taken back while in use, by whoever does not give back.
 
-What the hypervisor does with each single hypercall is in tests/hypervisor; here the memory itself is looked at.
+What the hypervisor does with each single hypercall is in tests/hypervisor; here the memory itself is looked
+at.
 """
 
 from __future__ import annotations
@@ -44,17 +45,18 @@ def test_taken_back_while_the_borrower_runs_on_it(pair: Stage) -> None:
     with pair.play(PAIR, "grantor", "race", str(RACES)) as scene:
         assert scene.end() == 0
     kinds = [record["kind"] for record in scene.deaths("borrower")]
-    assert kinds in ([abi.FAULT_WINDOW] * RACES, [abi.FAULT_WINDOW] * (RACES - 1))  # the last one has no time to
+    assert set(kinds) == {abi.Fault.WINDOW}
+    assert RACES - 1 <= len(kinds) <= RACES  # the last one may have no time to
 
 
 def test_a_borrower_that_does_not_give_back_is_killed(pair: Stage) -> None:
-    """Its tender is stopped. The owner waits for the deadline, and for the end of the process, not for ever."""
+    """Its tender is stopped. The owner waits for the deadline and the end of the process, not for ever."""
     with pair.play(PAIR, "grantor", "stopped") as scene:
         pid = scene.tender("borrower")
         scene.until(lambda: bool(scene.row("borrower")["cpu_ms"] > 50), "the borrower does not run")
         strike(pid, signal.SIGSTOP)
         assert scene.end() == 0
-    assert [record["kind"] for record in scene.deaths("borrower")] == [abi.FAULT_REVOKE_DEADLINE]
+    assert [record["kind"] for record in scene.deaths("borrower")] == [abi.Fault.REVOKE_DEADLINE]
     assert DEADLINE_US <= pair.said["revoke_us"] < 20 * DEADLINE_US
 
 

@@ -39,6 +39,7 @@ POINTS: dict[tuple[str, str], tuple[int, ...]] = {
     ("server.before_doorbell", "console"): (4, 1, 2),
     ("driver.before_kick", "disk_driver"): (40, 1, 2),
     ("driver.before_reply", "disk_driver"): (40, 1, 2),
+    ("files.before_attempt", "file_server"): (20, 1, 2),
     ("files.before_copy", "file_server"): (20, 1, 2),
     ("files.before_checksum", "file_server"): (500, 1, 2),
     ("files.before_reply", "file_server"): (20, 1, 2),
@@ -53,12 +54,14 @@ def test_death_at(stage: Stage, digests: list[str], point: str, component: str) 
     # Replaying and judging need somebody else's deaths.
     others = [Point("disk_driver", "driver.before_reply", (25, 30))] if component != "disk_driver" else []
     plan = Plan((Point(component, point, passages), *others))
-    words = ("cat", "/file0", "/file1") if component == "console" else ("sha256tree", "/")  # much output, or little
+    with_much_output = component == "console"
+    words = ("cat", "/file0", "/file1") if with_much_output else ("sha256tree", "/")
     with stage.play(FILES, *words, plan=plan) as scene:
         assert scene.end() == 0
-    if component == "console":
+    if with_much_output:
         halves = (stage.output[:FILE_BYTES], stage.output[FILE_BYTES:])
-        assert [hashlib.sha256(half).hexdigest() for half in halves] == [line.split()[0] for line in digests[:2]]
+        wanted = [line.split()[0] for line in digests[:2]]
+        assert [hashlib.sha256(half).hexdigest() for half in halves] == wanted
     else:
         assert stage.lines == digests
     assert scene.report["failed_requests"] == 0
@@ -67,7 +70,7 @@ def test_death_at(stage: Stage, digests: list[str], point: str, component: str) 
         for record in scene.deaths(component)
     ]
     assert planted == [
-        (epoch, abi.FAULT_EXCEPTION, PAGE_FAULT, WRITE_FROM_CPL3, number_of(point))
+        (epoch, abi.Fault.EXCEPTION, PAGE_FAULT, WRITE_FROM_CPL3, number_of(point))
         for epoch in range(1, len(passages) + 1)
     ]
     assert scene.fully_recovered()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.tender.system import System
+from tests.tender.system import System, close_all
 
 
 @pytest.fixture(scope="module")
@@ -15,6 +15,13 @@ def zygote() -> Iterator[System]:
     system = System()
     yield system
     system.close()
+
+
+@pytest.fixture(autouse=True)
+def descriptors() -> Iterator[None]:
+    """What a test has made and not closed ends with it, after its tenders."""
+    yield
+    close_all()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ SOURCE = f"""
     dec %r14d
     jz 3f
     mov %rax, %r12
-    hypercall {abi.HYPERCALL_GRANT}
+    hypercall {abi.Hypercall.GRANT}
     mov %rax, %r15
     mov %r12, %rax
     jmp 1b
@@ -60,7 +60,7 @@ SOURCE = f"""
     jnz 4b
     mov %rax, %rdi
     mov %r15, %rsi
-    hypercall {abi.HYPERCALL_EXIT}
+    hypercall {abi.Hypercall.EXIT}
 .bss
 .balign 4096
 numbers: .skip 32768
@@ -69,7 +69,7 @@ numbers: .skip 32768
 
 def run_to_call(vm: VirtualMachine) -> int:
     """Run the guest to its next hypercall; its number."""
-    lib.vcpu_release(vm.vcpu, lib.HOLD_NEW)
+    lib.vcpu_release(vm.vcpu, lib.HOLD_NEW | lib.HOLD_SPARE)
     event = lib.vcpu_run(vm.vcpu)
     assert event == lib.EVENT_HYPERCALL, event
     return int(vm.vcpu.regs.rax)
@@ -83,7 +83,7 @@ def answer(vm: VirtualMachine, rax: int) -> None:
 
 def outcome(vm: VirtualMachine) -> tuple[int, int]:
     """Run to the end: (checksum, what the middle hypercall returned)."""
-    assert run_to_call(vm) == abi.HYPERCALL_EXIT
+    assert run_to_call(vm) == abi.Hypercall.EXIT
     return int(vm.vcpu.regs.rdi), int(vm.vcpu.regs.rsi)
 
 
@@ -109,7 +109,7 @@ def tender(fork: bool, writer: int) -> None:
         made.apply(wire.Message(wire.Kind.APPLY, 0, (1,), step, [os.dup(window)]), 1)
         jail.seal("tender_fork", private_memory=MEMORY)
         results: dict[str, Any] = {}
-        assert run_to_call(made.vm) == abi.HYPERCALL_GRANT
+        assert run_to_call(made.vm) == abi.Hypercall.GRANT
         if fork:
             # Both get their own answer after the state was copied, as fork() returns twice.
             state = forking.save(made.vm, xsave_size)

@@ -108,32 +108,32 @@ WRONG: dict[str, tuple[bytes, type[loader.LoadError], str]] = {
     "many_headers": (
         patched(56, b"\xff\xff"),
         loader.TruncatedImage,
-        "x: 65535 program headers of 56 bytes; at most 64 of 56",
+        "x: 65535 program headers of 56 bytes; rebuild it",
     ),
     "odd_headers": (
         patched(54, b"\x10\x00"),
         loader.TruncatedImage,
-        "x: 1 program headers of 16 bytes; at most 64 of 56",
+        "x: 1 program headers of 16 bytes; rebuild it",
     ),
     "headers_outside": (
         patched(32, b"\xff" * 8),
         loader.TruncatedImage,
-        "x: the program headers are cut off; rebuild it",
+        "x: headers that make no sense; rebuild it",
     ),
     "headers_cut": (
         elf([TEXT])[:100],
         loader.TruncatedImage,
-        "x: the program headers are cut off; rebuild it",
+        "x: headers that make no sense; rebuild it",
     ),
     "contents_cut": (
         elf([(1, 5, 0x200000, 9000, 9000)]),
         loader.TruncatedImage,
-        "x: segment 0 at 0x200000 promises 9000 bytes at offset 4096 of a file of 12288; rebuild it",
+        "x: segment 0 at 0x200000 promises 9000 bytes that are not there; rebuild it",
     ),
     "more_file_than_memory": (
         elf([(1, 5, 0x200000, 16, 8)]),
         loader.TruncatedImage,
-        "x: segment 0 at 0x200000 promises 16 bytes at offset 4096 of a file of 12288; rebuild it",
+        "x: segment 0 at 0x200000 promises 16 bytes that are not there; rebuild it",
     ),
     "writable_executable": (
         elf([TEXT, (1, 7, 0x201000, 16, 16)]),
@@ -153,25 +153,25 @@ WRONG: dict[str, tuple[bytes, type[loader.LoadError], str]] = {
     "below": (
         elf([(1, 5, 0x1FFFFF, 16, 16)]),
         loader.OutsideMemory,
-        f"x: segment 0 at 0x1fffff with 16 bytes lies outside 0x200000-{LIMIT:#x}; "
+        f"x: segment 0 at 0x1fffff is not within 0x200000-{LIMIT:#x}; "
         "link it there, or give the component more memory",
     ),
     "huge": (
         elf([TEXT, (1, 6, 0x300000, 16, 1 << 40)]),
         loader.OutsideMemory,
-        f"x: segment 1 at 0x300000 with 1099511627776 bytes lies outside 0x200000-{LIMIT:#x}; "
+        f"x: segment 1 at 0x300000 is not within 0x200000-{LIMIT:#x}; "
         "link it there, or give the component more memory",
     ),
     "wraps": (
         elf([TEXT, (1, 6, 0xFFFFFFFFFFFFF000, 16, 0x2000)]),
         loader.OutsideMemory,
-        f"x: segment 1 at 0xfffffffffffff000 with 8192 bytes lies outside 0x200000-{LIMIT:#x}; "
+        f"x: segment 1 at 0xfffffffffffff000 is not within 0x200000-{LIMIT:#x}; "
         "link it there, or give the component more memory",
     ),
     "into_the_stack": (
         elf([TEXT, (1, 6, LIMIT, 16, 16)]),
         loader.OutsideMemory,
-        f"x: segment 1 at {LIMIT:#x} with 16 bytes lies outside 0x200000-{LIMIT:#x}; "
+        f"x: segment 1 at {LIMIT:#x} is not within 0x200000-{LIMIT:#x}; "
         "link it there, or give the component more memory",
     ),
     "entry_in_data": (

@@ -15,7 +15,7 @@ import pytest
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
-from tests.tender.system import System, memory_object
+from tests.tender.system import System, event, memory_object
 
 pytestmark = pytest.mark.kvm
 
@@ -36,17 +36,14 @@ def own() -> Iterator[System]:
 
 
 def test_tenders_outlive_the_zygote(own: System) -> None:
-    guest = own.guest(f"mov $-1, %rdi\n hypercall {abi.HYPERCALL_WAIT}\n hypercall {abi.HYPERCALL_EXIT}")
-    wake = os.eventfd(0)
-    assert guest.apply((wire.Operation.WAKE, 0, 0, 0, 0), (wire.Operation.RUN, 0, 0, 0, 0), fds=[wake]) == (
-        0,
-        0,
-    )
+    guest = own.guest(f"mov $-1, %rdi\n hypercall {abi.Hypercall.WAIT}\n hypercall {abi.Hypercall.EXIT}")
+    wake = event()
+    guest.apply((wire.Operation.WAKE, 0, 0, 0, 0), (wire.Operation.RUN, 0, 0, 0, 0), fds=[wake])
     os.kill(own.pid, signal.SIGKILL)
     os.waitpid(own.pid, 0)
     time.sleep(0.05)
     os.eventfd_write(wake, 1)
-    assert guest.hypercall().args[0] == abi.HYPERCALL_EXIT
+    assert guest.hypercall().args[0] == abi.Hypercall.EXIT
 
 
 def test_end_of_the_zygotes_socket_ends_everything(own: System) -> None:
@@ -121,14 +118,14 @@ def test_children_leave_no_descriptors_behind(own: System) -> None:
     for _ in range(5):
         guest = own.guest("1: jmp 1b").ready()
         guest.close()
-        own.exit_status(guest.pid)
+        assert guest.ended()
         own.guests.clear()
     assert count() <= before
 
 
 def test_many_at_once(own: System) -> None:
-    guests = [own.guest(f"hypercall {abi.HYPERCALL_EXIT}") for _ in range(20)]
+    guests = [own.guest(f"hypercall {abi.Hypercall.EXIT}") for _ in range(20)]
     for guest in guests:
         guest.run()
     for guest in guests:
-        assert guest.hypercall().args[0] == abi.HYPERCALL_EXIT
+        assert guest.hypercall().args[0] == abi.Hypercall.EXIT

@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -35,6 +36,11 @@ class Command:
     module: str
     summary: str
     takes_program: bool = False
+
+    @property
+    def description(self) -> str:
+        """The summary as a sentence."""
+        return f"{self.summary[0].upper()}{self.summary[1:]}."
 
 
 class Parser(argparse.ArgumentParser):
@@ -136,11 +142,17 @@ class Table:
         shown = len(widths)
         while sum(widths[:shown]) > console.width and shown - 1 in self._right:
             shown -= 1
+        words = [max(len(word) for line in lines for word in line[n].split(" ")) for n in range(shown)]
+        roomy = sum(words) + 3 * shown + 2 <= console.width  # words need not be broken
         table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
         for column, heading in enumerate(self._headings[:shown]):
-            number = column in self._right
+            number, one_word = column in self._right, not any(" " in row[column] for row in self._rows)
             table.add_column(
-                heading, justify="right" if number else "left", no_wrap=number or column == 0, overflow="fold"
+                heading,
+                justify="right" if number else "left",
+                no_wrap=number or column == 0 or (roomy and one_word),
+                overflow="fold",
+                min_width=len(heading) if roomy else None,
             )
         for row in self._rows:
             table.add_row(*(rich.text.Text(cell) for cell in row[:shown]))
@@ -166,7 +178,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._bar: Any = None
-        self._stage = ""
+        self._stage, self._began = "", 0.0
         self._task: Any = None
 
     def __enter__(self) -> Progress:
@@ -178,7 +190,7 @@ class Progress:
                 rich.progress.TextColumn("{task.description}"),
                 rich.progress.BarColumn(),
                 rich.progress.DownloadColumn(binary_units=True),
-                rich.progress.TransferSpeedColumn(),
+                rich.progress.TextColumn("{task.fields[speed]}"),
                 console=rich.console.Console(stderr=True),
                 transient=True,
             )
@@ -196,5 +208,7 @@ class Progress:
         if stage != self._stage:
             if self._task is not None:
                 self._bar.remove_task(self._task)
-            self._stage, self._task = stage, self._bar.add_task(stage, total=total)
-        self._bar.update(self._task, completed=done, total=total)
+            self._stage, self._task = stage, self._bar.add_task(stage, total=total, speed="")
+            self._began = time.monotonic()
+        speed = done / 1e6 / max(1e-3, time.monotonic() - self._began)
+        self._bar.update(self._task, completed=done, total=total, speed=f"{speed:,.0f} MB/s")

@@ -5,10 +5,13 @@ One JSON object a line, answered in order; `hypervisor/control.py` describes the
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import json
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from vmm.cli.command import CommandError
 ANSWER_SECONDS = 10.0
 ANSWER_MAX = 64 << 20
 BACKLOG = 16
+PATH_MAX = 107  # bytes of a socket's address
 SYSTEMS_MAX = 64  # of one name
 
 
@@ -41,12 +45,25 @@ def runtime_directory() -> Path:
 
 def running() -> dict[str, Path]:
     """The control sockets of the systems that run, by name; one that nobody listens on is left out."""
-    return {path.stem: path for path in sorted(runtime_directory().glob("*.sock")) if _answers(path)}
+    paths = sorted(runtime_directory().glob("*.sock"), key=lambda path: path.stem)
+    return {path.stem: path for path in paths if _answers(path)}
 
 
 def _answers(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(path)) == 0
+    """Whether somebody listens there, be it with as many waiting as there may be (EAGAIN)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
+        return probe.connect_ex(str(path)) in (0, errno.EAGAIN)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Nobody else looks for a free name there, or frees one, meanwhile."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def listen(name: str, chosen: bool) -> tuple[socket.socket, Path]:
@@ -55,20 +72,32 @@ def listen(name: str, chosen: bool) -> tuple[socket.socket, Path]:
     Where one of that name runs it is NAME-2 and so on, or an error if the user has `chosen` the name.
     """
     folder = runtime_directory()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid not in (
-        0,
-        os.geteuid(),
-    ):  # who could put a socket of his own in the place of ours
+    if len(os.fsencode(folder / f"{name}-{SYSTEMS_MAX}.sock")) > PATH_MAX:
+        raise CommandError(f"{folder}: too long a path for a socket; set R3S3_RUNTIME_DIR to a shorter one")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "set R3S3_RUNTIME_DIR to a folder of yours"
+        raise CommandError(f"{folder}: no folder for control sockets: {error.strerror}; {remedy}") from None
+    if folder.stat().st_uid not in (0, os.geteuid()):
+        # He could put a socket of his own in the place of ours.
         raise PermissionError(errno.EPERM, "the folder belongs to another user", str(folder))
-    for number in range(1, SYSTEMS_MAX + 1):
-        path = folder / (f"{name}.sock" if number == 1 else f"{name}-{number}.sock")
-        if not path.exists() or not _answers(path):
-            path.unlink(missing_ok=True)  # left by one that was killed
-            return _listener(path), path
-        if chosen:
-            raise CommandError(f'a system "{name}" is already running; choose another with -s')
+    with _locked(folder):
+        for number in range(1, SYSTEMS_MAX + 1):
+            path = folder / (f"{name}.sock" if number == 1 else f"{name}-{number}.sock")
+            if not path.exists() or not _answers(path):
+                path.unlink(missing_ok=True)  # left by one that was killed
+                return _listener(path), path
+            if chosen:
+                raise CommandError(f'a system "{name}" is already running; choose another with -s')
     raise CommandError(f"{SYSTEMS_MAX} systems are running already; end one")
+
+
+def forget(path: Path) -> None:
+    """Remove the name of a control socket, unless a new system has it already."""
+    with contextlib.suppress(FileNotFoundError), _locked(path.parent):
+        if not _answers(path):
+            path.unlink()
 
 
 def _listener(path: Path) -> socket.socket:

@@ -6,15 +6,18 @@ the stream means the same in both directions: the other side is gone, tear every
 survives this process, however it dies.
 
 What needs no trust happens on this side: looking at the host, the control socket's name, killing on purpose,
-the report, and the line numbers in messages about wrong files.
+the report, keeping the host's CPUs awake, whether components wait for each other, and the line numbers in
+messages about wrong files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -27,6 +30,7 @@ from types import FrameType
 from typing import IO, Any
 
 from vmm.cli import control
+from vmm.cli.awake import Awake
 from vmm.cli.command import CommandError, say
 from vmm.cli.killer import Killer
 from vmm.cli.report import complete
@@ -85,6 +89,12 @@ def machine() -> dict[str, int]:
         raise CommandError(str(error), error.status) from None
 
 
+def raise_file_limit() -> None:
+    """To what the host allows, for the hypervisor process: it has about 30 files open for each component."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def system_name(file: str) -> str:
     """The name that the system file gives; what may be wrong with it the hypervisor process will say."""
     import tomllib
@@ -96,14 +106,31 @@ def system_name(file: str) -> str:
     return name if name.isidentifier() else "system"
 
 
+def check_needs(file: str) -> None:
+    """CommandError where components of the system wait for each other."""
+    from vmm import needs  # while the hypervisor process starts
+    from vmm.document import ConfigurationError
+
+    try:
+        needs.check(file)
+    except ConfigurationError as error:
+        from vmm.diagnosis import explain
+
+        raise CommandError(explain(vars(error)), error.status) from None
+
+
 class Launch:
     """One system, from its start to its end. A context manager; leaving it takes the system down.
 
-    `stdout` is where the program's output goes, by default where ours goes.
+    `stdout` is where the program's output goes, by default where ours goes. With `low_latency` the
+    host's idle CPUs are kept from sleeping while messages are exchanged.
     """
 
-    def __init__(self, request: Request, stdout: int | IO[bytes] | None = None) -> None:
+    def __init__(
+        self, request: Request, stdout: int | IO[bytes] | None = None, low_latency: bool = False
+    ) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        raise_file_limit()
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         with theirs:
             self.process = subprocess.Popen(
@@ -119,9 +146,12 @@ class Launch:
         self._rest = b""
         self._patience: float | None = None  # seconds without any event
         self._killers: list[Killer] = []
+        self._awake: Awake | None = None
+        self._low_latency = low_latency
         self._path: Path | None = None
         try:
             self._machine = machine()
+            check_needs(request.system_file)
             name = request.name or system_name(request.system_file)
             listener, self._path = control.listen(name, chosen=request.name is not None)
             with listener:
@@ -142,7 +172,7 @@ class Launch:
         try:
             sent = socket.send_fds(self._socket, [data], fds)
             self._socket.sendall(data[sent:])
-        except OSError:
+        except ConnectionError:
             pass  # it is gone already; the end-of-file says so
 
     def events(self) -> Iterator[dict[str, Any]]:
@@ -156,7 +186,7 @@ class Launch:
                 if self._follow(event):
                     yield event
                 continue
-            due = min((killer.due for killer in self._killers), default=math.inf)
+            due = min((each.due for each in self._chores()), default=math.inf)
             pause = max(0.0, due - time.monotonic()) + 1e-5
             self._socket.settimeout(self._patience if due == math.inf else pause)
             try:
@@ -164,7 +194,7 @@ class Launch:
             except TimeoutError:
                 if due == math.inf:
                     raise
-                self._strike()
+                self._do_chores()
                 continue
             except ConnectionError:
                 return
@@ -175,32 +205,47 @@ class Launch:
     def _follow(self, event: dict[str, Any]) -> bool:
         """Do our part in an event; whether it is of interest to others."""
         kind = str(event["event"])
-        if kind == "started" and self.request.kill:
+        if kind == "started":
             with contextlib.suppress(CommandError):  # it has ended already
                 connection = control.Control(None, self._path)
                 self._killers = [Killer(connection, *each, self.request.seed) for each in self.request.kill]
+                if self._low_latency:
+                    self._awake = Awake(lambda: sum(row["waits"] for row in connection.execute("ps")))
         elif kind == "exited":
-            self._stop_killing()
+            self._stop_chores()
         elif kind == "ended" and event["report"]:
             kills = sum(killer.kills for killer in self._killers)
             khz = self._machine["tsc_khz"]
-            event["report"] = complete(event["report"], self.request.started_ns, kills, khz)
+            polled_s = round(self._awake.polled_s, 6) if self._awake else 0.0
+            event["report"] = complete(event["report"], self.request.started_ns, kills, khz, polled_s)
+        elif kind == "error" and event.get("number") == errno.EMFILE:
+            _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+            remedy = f"raise the limit: ulimit -Hn {4 * most}"
+            event["message"] = f"{most} open files are too few for this system; {remedy}"
         elif kind == "error" and "key" in event:
             from vmm.diagnosis import explain  # only needed once something is wrong
 
             event["message"] = explain(event)
         return kind != "exited"
 
-    def _strike(self) -> None:
+    def _chores(self) -> list[Killer | Awake]:
+        """What there is to do while the program runs, each when it is due."""
+        return [*self._killers, *([self._awake] if self._awake else [])]
+
+    def _do_chores(self) -> None:
         try:
             for killer in self._killers:
                 killer.strike()
+            if self._awake:
+                self._awake.look()
         except CommandError:  # it has just ended
-            self._stop_killing()
+            self._stop_chores()
 
-    def _stop_killing(self) -> None:
+    def _stop_chores(self) -> None:
         for killer in self._killers:
             killer.due = math.inf
+        if self._awake:
+            self._awake.close()
 
     def wait(self) -> Ending:
         """Wait for the end. SIGINT, SIGTERM and SIGHUP stop the system and give 128 + their number."""
@@ -220,6 +265,8 @@ class Launch:
                 say(event["message"])
                 return Ending(event["status"], {})
             if event["event"] == "ended":
+                for message in event.get("errors", ()):
+                    say(message)
                 return Ending(event["status"], event["report"] or {})
         code = self.process.wait()
         how = f"signal {-code}" if code < 0 else f"status {code}"
@@ -227,10 +274,10 @@ class Launch:
 
     def _stop(self) -> None:
         """End the system in good order within STOP_SECONDS; a second signal does not wait."""
-        self._stop_killing()
-        self._send({"stop": True})
         deadline = time.monotonic() + STOP_SECONDS
         try:
+            self._stop_chores()
+            self._send({"stop": True})
             self._patience = STOP_SECONDS
             for event in self.events():
                 if event["event"] == "ended" or time.monotonic() > deadline:
@@ -240,6 +287,7 @@ class Launch:
 
     def close(self) -> None:
         """Take the system down: at the end-of-file by itself, by force after STOP_SECONDS."""
+        self._stop_chores()
         self._socket.close()
         try:
             self.process.wait(STOP_SECONDS)
@@ -247,4 +295,4 @@ class Launch:
             self.process.kill()
             self.process.wait()
         if self._path:
-            self._path.unlink(missing_ok=True)  # where the hypervisor process did not come to it
+            control.forget(self._path)  # where the hypervisor process did not come to it

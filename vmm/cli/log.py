@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+from hypervisor.abi.generated import LogLevel, names
 from vmm.cli.command import CommandError, Parser, add_system_option, printable
 from vmm.cli.control import Control
 
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace) -> int:
                     return 0  # the system has ended, and everything it said before has been shown
                 raise
             for record in records:
+                record["level"] = names(LogLevel)[record["level"]]
                 since = record["number"]
                 print(json.dumps(record) if options.json else line(record), flush=options.follow)
             if not options.follow:

@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None, more: Mapping[str, Command] | N
     except KeyboardInterrupt:
         return 130
     except OSError as error:
-        say(str(error))
+        say(f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error))
         return FAILED
 
 
@@ -46,7 +46,7 @@ def _run(words: list[str], commands: Mapping[str, Command]) -> int:
     name = words[0] if words else ""
     if name in commands:
         module = importlib.import_module(commands[name].module)
-        parser = Parser(prog=f"r3s3 {name}", description=commands[name].summary.capitalize() + ".")
+        parser = Parser(prog=f"r3s3 {name}", description=commands[name].description)
         module.add_arguments(parser)
         options, own, program = argparse.Namespace(), words[1:], []
         if commands[name].takes_program and "--" in own:
@@ -62,6 +62,8 @@ def _run(words: list[str], commands: Mapping[str, Command]) -> int:
     if name in ("-h", "--help", "help"):
         print(f"usage: r3s3 COMMAND ...\n\ncommands:\n{listing}\n\nr3s3 COMMAND --help says more.")
         return 0
+    if name.startswith("-"):
+        raise CommandError(f"{name}: options come after the command, as in r3s3 ps {name}")
     if name:
         raise CommandError(f'no command "{name}"; commands are {", ".join(commands)}')
     raise CommandError(f"no command given; commands are {', '.join(commands)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from hypervisor.abi.generated import HYPERCALL_NAMES
+from hypervisor.abi.generated import Hypercall, names
 from hypervisor.policy import Protocol
 from vmm.cli.command import Parser, Table, add_system_option, print_json, unit
 from vmm.cli.control import Control
@@ -13,7 +13,7 @@ from vmm.cli.control import Control
 
 def add_arguments(parser: Parser) -> None:
     """The arguments of `r3s3 policy`."""
-    parser.add_argument("action", choices=["show"], help="show it")
+    parser.add_argument("action", choices=["show"], nargs="?", help="show it")
     parser.add_argument("--json", action="store_true", help="for machines, with every field")
     add_system_option(parser)
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
 
 def show(policy: dict[str, Any]) -> None:
     """The policy as three tables: components, channels, devices."""
-    supervisor = policy["trust"]["supervisor"]
+    supervisor = policy["supervisor"]
     components = Table(["component", "version", "memory", "restart", "hypercalls"], ["memory"])
     for each in policy["components"]:
         restart = "program" if each["is_program"] else each["restart"]["policy"]
@@ -41,7 +41,7 @@ def show(policy: dict[str, Any]) -> None:
             each["version"],
             unit(each["memory"]),
             restart,
-            " ".join(HYPERCALL_NAMES[number] for number in each["hypercalls"]),
+            " ".join(names(Hypercall)[number] for number in each["hypercalls"]),
         )
     components.show()
     channels = Table(["client", "server", "protocol", "operations", "sees", "lends"])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 IO_BYTES = 128 * 1024
 
 
-def complete(counted: dict[str, Any], begun_ns: int, kills: int, tsc_khz: int) -> dict[str, Any]:
-    """The report; null where there is no sample. `begun_ns` is the start of the command line (0: unknown).
+def complete(
+    counted: dict[str, Any], begun_ns: int, kills: int, tsc_khz: int, polled_s: float
+) -> dict[str, Any]:
+    """The report; null where there is no sample. `begun_ns` is the start of the command line (0: unknown),
+    `polled_s` the idle time polled away to keep CPUs awake.
 
     `counted` is described in `vmm.system_process.Run.report`; what it has besides goes along.
     """
@@ -29,5 +33,22 @@ def complete(counted: dict[str, Any], begun_ns: int, kills: int, tsc_khz: int) -
         "exits_per_io": round(exits * IO_BYTES / read, 4) if read else None,
         "cpu_ms": sum(row["cpu_ms"] for row in rows),
         "spin_ms": sum(row["spins"] for row in rows) // max(1, tsc_khz),
+        "idle_polling_s": polled_s,
+        "recovery_ms": summary(rest.pop("recovery_ms")),
+        "ready_ms": summary([us / 1000 for us in rest.pop("ready_us")]),
         **rest,
+    }
+
+
+def summary(samples: Collection[float]) -> dict[str, Any]:
+    """n, median, p99 and max of `samples`; null where there is none."""
+    if not samples:
+        return {"n": 0, "median": None, "p99": None, "max": None}
+    ordered = sorted(samples)
+    last = len(ordered) - 1
+    return {
+        "n": len(ordered),
+        "median": ordered[len(ordered) // 2],
+        "p99": ordered[min(last, len(ordered) * 99 // 100)],
+        "max": ordered[last],
     }

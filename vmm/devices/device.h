@@ -44,6 +44,8 @@ struct window {
     uint8_t *host;              /* where the first byte of the window is mapped here */
     void *mapping;
     uint64_t mapping_size;
+    uint64_t device, inode, offset; /* what is mapped: two windows on the same memory are equal in these */
+    bool kept;                      /* while the table is replaced: the new one has it, too */
 };
 
 struct window_request {

@@ -190,7 +190,8 @@ class Disk:
         )
 
     def set_windows(self, windows: list[Window]) -> None:
-        """Replaces all windows; when it returns the old ones are out of reach and unmapped."""
+        """Replaces all windows; when it returns the old ones are out of reach, and unmapped unless on
+        memory that a new one is on, too."""
         error = lib.device_set_windows(self._device, len(windows), [tuple(window) for window in windows])
         if error:
             raise Refused(f"memory table of {len(windows)} regions: {os.strerror(-error)}")

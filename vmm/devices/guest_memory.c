@@ -4,6 +4,7 @@
 #include "device.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -14,8 +15,27 @@ static bool overlap(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
     return a < b + b_size && b < a + a_size; /* no wrap: checked by window_map */
 }
 
-/* Maps a window; 0 or -errno. */
-static int window_map(const struct window_request *request, struct window *window)
+/* The mapping that `old` windows have of the same memory, if one has: a pool of megabytes need not be mapped
+ * page by page again only because its driver is a new one. */
+static bool window_keep(const struct window_request *request, const struct stat *file, struct window *old,
+                        uint32_t old_count, struct window *window)
+{
+    for (uint32_t i = 0; i < old_count; i++) {
+        if (old[i].kept || old[i].device != file->st_dev || old[i].inode != file->st_ino
+            || old[i].offset != request->offset || old[i].size != request->size)
+            continue;
+        old[i].kept = true;
+        *window = old[i];
+        window->guest = request->guest;
+        window->user = request->user;
+        return true;
+    }
+    return false;
+}
+
+/* Maps a window, or takes a mapping over from one of the `old` ones; 0 or -errno. */
+static int window_map(const struct window_request *request, struct window *old, uint32_t old_count,
+                      struct window *window)
 {
     struct stat file;
     if (request->size == 0 || request->guest + request->size < request->guest
@@ -28,24 +48,29 @@ static int window_map(const struct window_request *request, struct window *windo
     /* Beyond the end of the object an access would be a SIGBUS instead of an error. */
     if ((uint64_t)file.st_size < request->offset + request->size)
         return -ERANGE;
+    if (window_keep(request, &file, old, old_count, window))
+        return 0;
     /* Offsets must be page aligned; on hugetlbfs st_blksize is the huge page size. */
     uint64_t page = file.st_blksize > 4096 ? (uint64_t)file.st_blksize : 4096;
     if (page & (page - 1))
         page = 4096;
     uint64_t slack = request->offset & (page - 1);
     uint64_t size = request->size + slack;
-    void *mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, request->fd,
-                         (off_t)(request->offset - slack));
+    /* A window that is added is for one request, which touches all of it: a fault for each page would cost more. */
+    int flags = MAP_SHARED | MAP_NORESERVE | (old ? 0 : MAP_POPULATE);
+    void *mapping = mmap(NULL, size, PROT_READ | PROT_WRITE, flags, request->fd, (off_t)(request->offset - slack));
     if (mapping == MAP_FAILED)
         return -errno;
     *window = (struct window){ request->guest, request->user, request->size,
-                               (uint8_t *)mapping + slack, mapping, size };
+                               (uint8_t *)mapping + slack, mapping, size,
+                               file.st_dev, file.st_ino, request->offset, false };
     return 0;
 }
 
 static void window_unmap(struct window *window)
 {
-    munmap(window->mapping, window->mapping_size);
+    if (!window->kept)
+        munmap(window->mapping, window->mapping_size);
 }
 
 static void resolve_all(struct device *device)
@@ -59,11 +84,12 @@ int device_set_windows(struct device *device, uint32_t count, const struct windo
 {
     struct guest_memory *memory = &device->memory;
     struct window fresh[WINDOWS_MAX], old[WINDOWS_MAX];
-    uint32_t mapped = 0;
+    uint32_t mapped = 0, old_count = memory->count;
+    memcpy(old, memory->windows, old_count * sizeof *old);
     int error = count <= WINDOWS_MAX ? 0 : -E2BIG;
     for (; error == 0 && mapped < count; mapped++) {
         const struct window_request *request = &requests[mapped];
-        error = window_map(request, &fresh[mapped]);
+        error = window_map(request, old, old_count, &fresh[mapped]);
         if (error)
             break;
         for (uint32_t i = 0; i < mapped; i++)
@@ -77,11 +103,10 @@ int device_set_windows(struct device *device, uint32_t count, const struct windo
         return error;
     }
     pthread_rwlock_wrlock(&memory->lock);
-    uint32_t old_count = memory->count;
-    for (uint32_t i = 0; i < old_count; i++)
-        old[i] = memory->windows[i];
-    for (uint32_t i = 0; i < count; i++)
+    for (uint32_t i = 0; i < count; i++) {
         memory->windows[i] = fresh[i];
+        memory->windows[i].kept = false;
+    }
     memory->count = count;
     resolve_all(device);
     pthread_rwlock_unlock(&memory->lock);
@@ -97,7 +122,7 @@ int device_add_window(struct device *device, const struct window_request *reques
     struct window window;
     if (memory->count >= WINDOWS_MAX)
         return -ENOSPC;
-    int error = window_map(request, &window);
+    int error = window_map(request, NULL, 0, &window);
     if (error)
         return error;
     /* Only the control thread changes the table, so it may read it without the lock. */

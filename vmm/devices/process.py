@@ -23,6 +23,10 @@ def system_calls(files: tuple[int, ...]) -> Allowed:
     return allowed
 
 
+seccomp.SYSTEM_CALLS |= {
+    "fstat": 5, "lseek": 8, "pread64": 17, "pwrite64": 18, "fsync": 74, "fdatasync": 75, "fallocate": 285,
+    "eventfd2": 290, "preadv": 295, "pwritev": 296, "preadv2": 327, "pwritev2": 328,
+}  # fmt: skip
 seccomp.PROFILES["device"] = system_calls
 
 

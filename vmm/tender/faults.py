@@ -51,17 +51,17 @@ def examine(vm: VirtualMachine, event: int, ram: memoryview) -> Fault:
         return _address(vcpu.address, bool(vcpu.detail), registers)
     if event == lib.EVENT_DOORBELL:
         message = f"rang doorbell {vcpu.detail}, which it does not have"
-        return Fault(abi.FAULT_DOORBELL, message, registers, address=vcpu.address)
+        return Fault(abi.Fault.DOORBELL, message, registers, address=vcpu.address)
     if event == lib.EVENT_SHUTDOWN:
-        return Fault(abi.FAULT_TRIPLE_FAULT, "triple fault", registers)
+        return Fault(abi.Fault.TRIPLE_FAULT, "triple fault", registers)
     what = f"KVM exit {vcpu.detail}, suberror {vcpu.address}, errno {vcpu.error}"
-    return Fault(abi.FAULT_INTERNAL, f"KVM cannot run this VM: {what}", registers)
+    return Fault(abi.Fault.INTERNAL, f"KVM cannot run this VM: {what}", registers)
 
 
 def _address(address: int, store: bool, registers: dict[str, int]) -> Fault:
-    kind, why = abi.FAULT_PHYSICAL, ", where nothing of that kind is"
+    kind, why = abi.Fault.PHYSICAL, ", where nothing of that kind is"
     if in_window(address):
-        kind, why = abi.FAULT_WINDOW, " in a window where that is not granted"
+        kind, why = abi.Fault.WINDOW, " in a window where that is not granted"
     message = f"{'store to' if store else 'load from'} {address:#x}{why}"
     return Fault(kind, message, registers, error_code=_WRITE * store, address=address)
 
@@ -70,17 +70,18 @@ def _exception(vm: VirtualMachine, vector: int, ram: memoryview) -> Fault:
     registers = vm.registers()
     frame = trap_page.read_frame(ram, registers["rsp"], vector)
     if frame is None:
-        return Fault(abi.FAULT_INTERNAL, f"trap {vector} without a frame", registers, vector)
-    registers |= {"rip": frame.rip, "rsp": frame.rsp, "rflags": frame.rflags, "cs": frame.cs, "ss": frame.ss}
-    kind, message, address = abi.FAULT_EXCEPTION, trap_page.vector_name(vector), 0
+        return Fault(abi.Fault.INTERNAL, f"trap {vector} without a frame", registers, vector)
+    error_code = frame.pop("error_code", 0)
+    registers |= frame
+    kind, message, address = abi.Fault.EXCEPTION, trap_page.vector_name(vector), 0
     if vector == trap_page.PAGE_FAULT:
         address = vm.sregs().cr2
-        fetch = frame.error_code & _FETCH
-        verb = "execution of" if fetch else "write to" if frame.error_code & _WRITE else "read of"
-        message = f"{verb} {address:#x}, which {'forbids it' if frame.error_code & 1 else 'is not mapped'}"
+        fetch = error_code & _FETCH
+        verb = "execution of" if fetch else "write to" if error_code & _WRITE else "read of"
+        message = f"{verb} {address:#x}, which {'forbids it' if error_code & 1 else 'is not mapped'}"
         if in_window(address) and not fetch:
-            kind = abi.FAULT_WINDOW
-    return Fault(kind, message, registers, vector, frame.error_code, address)
+            kind = abi.Fault.WINDOW
+    return Fault(kind, message, registers, vector, error_code, address)
 
 
 def _find_missing(vm: VirtualMachine, ram: memoryview) -> Fault:
@@ -100,7 +101,7 @@ def _find_missing(vm: VirtualMachine, ram: memoryview) -> Fault:
             return _address(trap.address, store, registers)._replace(error_code=trap.error_code)
     if event == lib.EVENT_ADDRESS and in_window(vcpu.address):
         return _address(vcpu.address, bool(vcpu.detail), registers)
-    return Fault(abi.FAULT_MEMORY, "the host has no memory for this VM's RAM", registers)
+    return Fault(abi.Fault.MEMORY, "the host has no memory for this VM's RAM", registers)
 
 
 def _unmap_windows(ram: memoryview) -> None:

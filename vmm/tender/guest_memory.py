@@ -8,6 +8,7 @@ call by accident. Only RAM can be reached from here, and only what the guest's o
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from vmm.tender.page_tables import Mapping
 
@@ -16,16 +17,11 @@ class BadGuestAddress(Exception):
     """A range the guest may not name: not its RAM, or not readable or writable by itself."""
 
 
+@dataclass(frozen=True, slots=True)
 class GuestAddress:
     """An address as the guest said it: 64 bits, hostile."""
 
-    __slots__ = ("_value",)
-
-    def __init__(self, value: int) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return f"guest {self._value:#x}"
+    _value: int
 
     def offset_in(self, mappings: Iterable[tuple[int, int]], length: int) -> int:
         """The offset in RAM of `length` bytes here; BadGuestAddress unless one mapping holds them all."""

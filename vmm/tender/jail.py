@@ -1,14 +1,14 @@
 """The jail of tenders and devices: nothing is left to a process but what it was given.
 
-`fork()` makes a child in new pid, mount, net, ipc and uts namespaces. In the child `enter(profile, keep)`
-closes every other descriptor, takes away the file system, the user, all capabilities and all system calls
-that the profile does not need. Threads that must exist before the filter (which refuses to make any for
-tenders) are started between the two halves, `confine` and `seal`.
+`fork()` makes a child in new pid, mount, net, ipc and uts namespaces. In the child `confine` closes every
+other descriptor and takes away the file system, the user and all capabilities; `seal` takes away all system
+calls that the profile does not need. Threads that must exist before the filter (which refuses to make any for
+tenders) are started between the two.
 
 As root the child's kernel user becomes nobody, in a user namespace of its own that owns nothing; an
 ordinary user gets all namespaces inside a new user namespace of which it is the only member.
 
-JailError: this host refuses something; the message says what.
+OSError: this host refuses something.
 """
 
 from __future__ import annotations
@@ -39,12 +39,8 @@ _CAPABILITY_VERSION = 0x20080522
 _DATA_MAX = 256 << 20  # private memory beside a VM's own
 _DESCRIPTORS = 1024
 
-_forked_as_root: bool | None = None  # how fork() below made this process; None: it did not
+_forked_as_root = False  # how fork() below made this process
 _outer_ids = (os.geteuid(), os.getegid())  # what the user is called outside a namespace made later
-
-
-class JailError(Exception):
-    """The host does not allow a part of the jail."""
 
 
 def privileged() -> bool:
@@ -57,44 +53,26 @@ def privileged() -> bool:
 
 
 def fork(*, as_root: bool) -> int:
-    """Like os.fork(), into new namespaces; the child must call `enter`.
+    """Like os.fork(), into new namespaces; the child must call `confine` and `seal`.
 
     `as_root` is what privileged() says, which the caller may have asked long ago.
     """
     global _forked_as_root
-    try:
-        pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
-    except OSError as error:
-        fix = "enable user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone)"
-        raise JailError(f"new namespaces: {error.strerror}; {fix} or run as root") from error
+    pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
     if pid == 0:
         _forked_as_root = as_root
     return pid
 
 
-def enter(profile: str, keep: Iterable[int]) -> None:
-    """Both halves; for processes that start no thread in between. `keep`: descriptors that stay open."""
-    kept = set(keep)
-    confine(kept)
-    seal(profile, kept)
-
-
 def confine(keep: Iterable[int]) -> None:
-    """Descriptors, file system, identity, capabilities. The process must still have one thread only."""
-    try:
-        _keep_only(set(keep))
-        as_root = _forked_as_root
-        if as_root is None:  # only the pid namespace cannot be had without a fork
-            as_root = privileged()
-            host.call(_UNSHARE, (_NAMESPACES if as_root else _NAMESPACES | _NEWUSER) & ~_NEWPID)
-        if not as_root:
-            _become_sole_user()
-        _leave_file_system()
-        if as_root:
-            _become_nobody()
-        _drop_capabilities()
-    except OSError as error:
-        raise JailError(f"cannot enter the jail: {error}") from error
+    """Leaves a child of fork() with the descriptors `keep` and nothing to open. It must have one thread."""
+    _keep_only(set(keep))
+    if not _forked_as_root:
+        _become_sole_user()
+    _leave_file_system()
+    if _forked_as_root:
+        _become_nobody()
+    _drop_capabilities()
 
 
 def seal(profile: str, files: Iterable[int] = (), private_memory: int = 0) -> None:
@@ -102,12 +80,9 @@ def seal(profile: str, files: Iterable[int] = (), private_memory: int = 0) -> No
 
     `files`: descriptors a device may discard blocks of. `private_memory`: bytes a VM may own privately.
     """
-    try:
-        _limit(profile, _DATA_MAX + private_memory)
-        host.call(_PRCTL, _PR_SET_NO_NEW_PRIVS, 1)
-        seccomp.install(seccomp.program(profile, os.getpid(), tuple(files)))
-    except OSError as error:
-        raise JailError(f"cannot seal the jail: {error}") from error
+    _limit(profile, _DATA_MAX + private_memory)
+    host.call(_PRCTL, _PR_SET_NO_NEW_PRIVS, 1)
+    seccomp.install(seccomp.program(profile, os.getpid(), tuple(files)))
 
 
 def _keep_only(keep: set[int]) -> None:

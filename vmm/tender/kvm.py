@@ -43,9 +43,8 @@ class Kvm:
             self.fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         except OSError as error:
             raise KvmError(f"{path}: {error.strerror}; run `r3s3 doctor`") from error
-        version = host.ioctl(self.fd, lib.KVM_GET_API_VERSION)
-        if version != 12:
-            raise KvmError(f"{path}: KVM API version {version}, not 12")
+        if host.ioctl(self.fd, lib.KVM_GET_API_VERSION) != 12:
+            raise KvmError(f"{path}: not version 12 of KVM's interface")
         for name in _NEEDED.split():
             if not host.ioctl(self.fd, lib.KVM_CHECK_EXTENSION, getattr(lib, f"KVM_CAP_{name}")):
                 raise KvmError(f"{path}: this KVM lacks KVM_CAP_{name}; a newer host kernel is needed")
@@ -53,7 +52,6 @@ class Kvm:
         self.cpuid = ffi.new("struct kvm_cpuid2 *", {"nent": _CPUID_ENTRIES, "entries": _CPUID_ENTRIES})
         host.ioctl(self.fd, lib.KVM_GET_SUPPORTED_CPUID, self.cpuid)
         self.sregs, self.xcr0 = self._probe_vcpu()
-        self.cr4: int = self.sregs.cr4
 
     def _probe_vcpu(self) -> tuple[Any, int]:
         """System registers, and XCR0, with all that CPL3 code can use and this KVM accepts.

@@ -92,10 +92,6 @@ class Template:
 
 def load(path: str, memory: int) -> Template:
     """Read the image at `path` for a VM with `memory` bytes (page aligned). Raises LoadError."""
-    return prepare(path, _read(path), memory)
-
-
-def _read(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
             data = file.read(_FILE_MAX + 1)
@@ -103,7 +99,7 @@ def _read(path: str) -> bytes:
         raise UnreadableImage(f"{path}: {error.strerror}; build the image or correct its path") from error
     if len(data) > _FILE_MAX:
         raise UnreadableImage(f"{path}: larger than {_FILE_MAX >> 20} MiB; strip it")
-    return data
+    return prepare(path, data, memory)
 
 
 def prepare(path: str, data: bytes, memory: int) -> Template:
@@ -122,13 +118,12 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
         if header["p_flags"] & (_PF_W | _PF_X) == _PF_W | _PF_X:
             raise WritableExecutable(f"{what} is writable and executable; link text and data apart")
         if file_size > header["p_memsz"] or offset + file_size > len(data):
-            end_of_file = f"{file_size} bytes at offset {offset} of a file of {len(data)}"
-            raise TruncatedImage(f"{what} promises {end_of_file}; rebuild it")
+            raise TruncatedImage(f"{what} promises {file_size} bytes that are not there; rebuild it")
         start = header["p_vaddr"] & -_PAGE
         end = (header["p_vaddr"] + header["p_memsz"] + _PAGE - 1) & -_PAGE
         if start < abi.IMAGE_BASE or end > limit:
-            where = f"with {header['p_memsz']} bytes lies outside {abi.IMAGE_BASE:#x}-{limit:#x}"
-            raise OutsideMemory(f"{what} {where}; link it there, or give the component more memory")
+            what += f" is not within {abi.IMAGE_BASE:#x}-{limit:#x}"
+            raise OutsideMemory(f"{what}; link it there, or give the component more memory")
         lead = header["p_vaddr"] - start
         segments.append(Segment(start, len(contents), lead + file_size, end - start, header["p_flags"] & 7))
         contents += bytes(lead) + data[offset : offset + file_size]
@@ -165,14 +160,11 @@ def _program_headers(path: str, data: bytes) -> tuple[list[dict[str, Any]], int]
             raise NotStatic(f"{path}: {elf['e_type']} instead of ET_EXEC; link it with -static -no-pie")
         offset, count, size = elf["e_phoff"], elf["e_phnum"], elf["e_phentsize"]
         if count > _PROGRAM_HEADERS_MAX or (count and size != _PROGRAM_HEADER):
-            most = f"at most {_PROGRAM_HEADERS_MAX} of {_PROGRAM_HEADER}"
-            raise TruncatedImage(f"{path}: {count} program headers of {size} bytes; {most}")
-        if offset + count * size > len(data):
-            raise TruncatedImage(f"{path}: the program headers are cut off; rebuild it")
+            raise TruncatedImage(f"{path}: {count} program headers of {size} bytes; rebuild it")
         places = range(offset, offset + count * size, _PROGRAM_HEADER)
         return [dict(struct_parse(elf.structs.Elf_Phdr, stream, place)) for place in places], elf["e_entry"]
     except (ELFError, ArithmeticError, LookupError, ValueError, TypeError) as error:
-        raise TruncatedImage(f"{path}: headers that make no sense ({error}); rebuild it") from error
+        raise TruncatedImage(f"{path}: headers that make no sense; rebuild it") from error
 
 
 def _sealed(path: str, contents: bytearray) -> int:

@@ -60,9 +60,7 @@ def component_mappings(segments: Iterable[Segment], heap: Mapping, memory: int) 
         Mapping(abi.RO_WINDOW, abi.RO_WINDOW + abi.RO_WINDOW_SIZE),
     ]
     own = [segment.mapping for segment in segments]
-    if heap.start < heap.end:
-        own.append(heap)
-    return [*fixed, *own]
+    return [*fixed, *own, *([heap] if heap.start < heap.end else ())]
 
 
 def leaf_entry(mapping: Mapping, address: int, large: bool) -> int:
@@ -77,37 +75,31 @@ def build(mappings: Iterable[Mapping]) -> dict[int, bytes]:
 
     ValueError: a mapping is not page aligned, overlaps another, or the tables do not fit.
     """
-    tables: dict[int, list[int]] = {}
+    tables = {abi.PAGE_TABLES: [0] * _ENTRIES}
 
-    def new_table() -> int:
-        address = abi.PAGE_TABLES + len(tables) * abi.PAGE_SIZE
-        if address >= abi.PAGE_TABLES_END:
-            raise ValueError("the page tables do not fit below PAGE_TABLES_END")
-        tables[address] = [0] * _ENTRIES
-        return address
+    def put(address: int, bits: int, entry: int) -> None:
+        """Enter a page of 1 << `bits` bytes, making the tables above it that are not there yet."""
+        table = tables[abi.PAGE_TABLES]
+        for shift in range(39, bits, -9):
+            index = address >> shift & 511
+            if not table[index]:
+                new = abi.PAGE_TABLES + len(tables) * abi.PAGE_SIZE
+                if new >= abi.PAGE_TABLES_END:
+                    raise ValueError("the page tables do not fit below PAGE_TABLES_END")
+                tables[new], table[index] = [0] * _ENTRIES, new | _INNER
+            elif table[index] & LARGE:
+                raise ValueError(f"mappings overlap at {address:#x}")
+            table = tables[table[index] & ~0xFFF]
+        if table[address >> bits & 511]:
+            raise ValueError(f"mappings overlap at {address:#x}")
+        table[address >> bits & 511] = entry
 
-    def descend(table: int, index: int) -> int:
-        entry = tables[table][index]
-        if entry & LARGE:
-            raise ValueError("mappings overlap")
-        if not entry:
-            entry = tables[table][index] = new_table() | _INNER
-        return entry & ~0xFFF
-
-    root = new_table()
     for mapping in sorted(mappings):
         address = mapping.start
-        aligned = (mapping.start | mapping.end) % abi.PAGE_SIZE == 0
-        if not aligned or not 0 <= mapping.start < mapping.end <= _ADDRESS_END:
+        if (address | mapping.end) % abi.PAGE_SIZE or not 0 <= address < mapping.end <= _ADDRESS_END:
             raise ValueError(f"not a range of pages: {mapping.start:#x}-{mapping.end:#x}")
         while address < mapping.end:
-            directory = descend(descend(root, address >> 39 & 511), address >> 30 & 511)
             large = address % LARGE_PAGE == 0 and address + LARGE_PAGE <= mapping.end
-            table, index = directory, address >> 21 & 511
-            if not large:
-                table, index = descend(directory, index), address >> 12 & 511
-            if tables[table][index]:
-                raise ValueError(f"mappings overlap at {address:#x}")
-            tables[table][index] = leaf_entry(mapping, address, large)
+            put(address, 21 if large else 12, leaf_entry(mapping, address, large))
             address += LARGE_PAGE if large else abi.PAGE_SIZE
     return {address: struct.pack(f"<{_ENTRIES}Q", *table) for address, table in tables.items()}

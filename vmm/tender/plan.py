@@ -14,15 +14,10 @@ from vmm.tender import page_tables, trap_page
 from vmm.tender.page_tables import Mapping, Segment
 
 
-class PlanError(Exception):
-    """A SPAWN_TENDER body that no correct hypervisor sends."""
-
-
 @dataclass(frozen=True)
 class Plan:
     """One VM to be built. `pages` are contents by guest-physical address, besides the segments."""
 
-    name: str
     memory: int
     private: bool  # copy-on-write memory of the tender's own, which a fork shares
     segments: tuple[Segment, ...]
@@ -35,7 +30,7 @@ class Plan:
 
 @lru_cache(maxsize=64)
 def parse(body: bytes) -> Plan:
-    """The plan for a SPAWN_TENDER body; PlanError where it makes no sense."""
+    """The plan for a SPAWN_TENDER body; ValueError where it makes no sense."""
     try:
         data = json.loads(body)
         memory = int(data["memory"])
@@ -45,19 +40,16 @@ def parse(body: bytes) -> Plan:
         allowed = sum(1 << int(number) for number in set(data["allow"]))
         name, entry, slice_ns = str(data["name"]), int(data["entry"]), int(data.get("slice_ns", 0))
     except (ValueError, LookupError, TypeError) as error:
-        raise PlanError(f"malformed: {error!r}") from error
+        raise ValueError(f"malformed: {error!r}") from error
     if kind not in ("shared", "private"):
-        raise PlanError(f"{name}: memory kind {kind!r}")
+        raise ValueError(f"{name}: memory kind {kind!r}")
     if memory % abi.PAGE_SIZE or not abi.IMAGE_BASE + abi.STACK_SIZE < memory <= abi.VM_MEMORY_MAX:
-        raise PlanError(f"{name}: {memory} bytes of memory")
+        raise ValueError(f"{name}: {memory} bytes of memory")
     for segment in segments:
         inside = segment.address >= abi.IMAGE_BASE and segment.address + segment.memory_size <= memory
         if not inside or segment.file_size > segment.memory_size or segment.flags & 3 == 3:
-            raise PlanError(f"{name}: segment at {segment.address:#x}")
+            raise ValueError(f"{name}: segment at {segment.address:#x}")
     mappings = page_tables.component_mappings(segments, heap, memory)
-    try:
-        pages = page_tables.build(mappings) | trap_page.build()
-    except ValueError as error:
-        raise PlanError(f"{name}: {error}") from error
+    pages = page_tables.build(mappings) | trap_page.build()
     private = kind == "private"
-    return Plan(name, memory, private, segments, entry, allowed, tuple(mappings), pages, slice_ns)
+    return Plan(memory, private, segments, entry, allowed, tuple(mappings), pages, slice_ns)

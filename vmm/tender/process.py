@@ -11,13 +11,11 @@ control thread lets it go on. So neither ever waits for the other, and a guest c
 from __future__ import annotations
 
 import _thread
-import errno
 import gc
 import json
 import os
 import select
 import socket
-import struct
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -29,7 +27,6 @@ from vmm.tender.guest_memory import BadGuestAddress, GuestAddress, GuestMemory
 from vmm.tender.kvm import SLOT_RW, Kvm, VirtualMachine
 from vmm.tender.plan import Plan
 
-WAKES = 128
 _EDGE = select.EPOLLIN | select.EPOLLET  # a doorbell is an edge: nobody has to read the eventfd
 
 # What nearly every APPLY consists of, as plain numbers: this is the path of an adoption.
@@ -38,10 +35,10 @@ _OVER, _NOTHING_OVER = host.MAP_SHARED | host.MAP_FIXED, host.MAP_NOTHING | host
 
 # Hypercalls whose bytes go along: (index of the address argument, of the length, most bytes).
 _CARRIES = {
-    abi.HYPERCALL_LOG: (1, 2, abi.LOG_MAX),
-    abi.HYPERCALL_PANIC: (0, 1, abi.LOG_MAX),
-    abi.HYPERCALL_OUTPUT: (1, 2, abi.OUTPUT_MAX),
-    abi.HYPERCALL_COPY_TO_GRANT: (3, 4, abi.OUTPUT_MAX),
+    abi.Hypercall.LOG: (1, 2, abi.LOG_MAX),
+    abi.Hypercall.PANIC: (0, 1, abi.LOG_MAX),
+    abi.Hypercall.OUTPUT: (1, 2, abi.OUTPUT_MAX),
+    abi.Hypercall.COPY_TO_GRANT: (3, 4, abi.OUTPUT_MAX),
 }
 
 
@@ -56,8 +53,6 @@ class Tender:
         self._epoll = select.epoll()  # what the guest waits on in C
         self.vcpu.epoll_fd, self.vcpu.allowed = self._epoll.fileno(), allowed
         self._wakes: dict[int, int] = {}
-        self._unclaimed = 0  # answers to calls that did not wait for one
-        self._step = 0  # of the record that is being carried out
 
     # -- the vCPU thread ------------------------------------------------------------------------------
 
@@ -87,12 +82,10 @@ class Tender:
         regs = self.vcpu.regs
         number = regs.rax
         arguments = regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9
-        name = abi.HYPERCALL_NAMES.get(number)
-        if name is None:
-            self._bad_call(abi.FAULT_UNKNOWN_HYPERCALL, f"hypercall {number:#x} does not exist")
-            return
+        names = abi.names(abi.Hypercall)
         if not self.vcpu.allowed >> number & 1:
-            self._bad_call(abi.FAULT_DENIED_HYPERCALL, f"hypercall {name} is not in the manifest")
+            kind = abi.Fault.DENIED_HYPERCALL if number in names else abi.Fault.UNKNOWN_HYPERCALL
+            self._bad_call(kind, "not in the manifest")
             return
         body = b""
         if number in _CARRIES:
@@ -102,13 +95,11 @@ class Tender:
                     raise BadGuestAddress(f"{arguments[length]} bytes; at most {most}")
                 body = self.memory.copy_in(GuestAddress(arguments[address]), arguments[length])
             except BadGuestAddress as error:
-                if number != abi.HYPERCALL_PANIC:  # a panic stays one, even without its message
-                    self._bad_call(abi.FAULT_BAD_ARGUMENT, f"hypercall {name}: {error}")
+                if number != abi.Hypercall.PANIC:  # a panic stays one, even without its message
+                    self._bad_call(abi.Fault.BAD_ARGUMENT, f"hypercall {names[number]}: {error}")
                     return
-        if number == abi.HYPERCALL_READY:
-            # Nothing depends on the answer: the guest goes on at once, and the answer is dropped.
-            self._unclaimed += 1
-            self._answer(0, 0)
+        if number == abi.Hypercall.READY:
+            self._answer(0, 0)  # there is nothing to wait for: the guest goes on at once
         wire.send(self.sock, wire.Kind.HYPERCALL, 0, (number, *arguments[:5]), body)
 
     def _bad_call(self, kind: int, message: str) -> None:
@@ -117,8 +108,7 @@ class Tender:
 
     def _fault(self, fault: faults.Fault) -> None:
         lib.vcpu_hold(self.vcpu, lib.HOLD_FAULT)
-        body = json.dumps({"registers": fault.registers, "message": fault.message}).encode()
-        wire.send(self.sock, wire.Kind.FAULT, 0, fault.words, body)
+        report(self.sock, fault)
 
     # -- the control thread ---------------------------------------------------------------------------
 
@@ -127,7 +117,8 @@ class Tender:
         try:
             while (message := wire.receive(self.sock)) is not None:
                 if message.kind == wire.Kind.APPLY:
-                    self._on_apply(message)
+                    self.apply(message, message.args[0])
+                    wire.send(self.sock, wire.Kind.ACK, message.sequence)
                 elif message.kind == wire.Kind.RESULT:
                     self._on_result(message)
                 elif message.kind == wire.Kind.PING:
@@ -138,24 +129,11 @@ class Tender:
         except BaseException as error:
             end_with(self.sock, error)
 
-    def _on_apply(self, message: wire.Message) -> None:
-        answer = 0, 0
-        try:
-            self.apply(message, message.args[0])
-        except OSError as error:
-            answer = error.errno or errno.EIO, self._step
-        except (LookupError, ValueError, struct.error):
-            answer = errno.EINVAL, self._step
-        wire.send(self.sock, wire.Kind.ACK, message.sequence, answer)
-
     def _on_result(self, message: wire.Message) -> None:
-        if self._unclaimed:
-            self._unclaimed -= 1
-            return
         if not self.vcpu.hold & lib.HOLD_CALL:
             raise wire.WireError("an answer to no call")
         rest, regs = self.apply(message, message.args[2]), self.vcpu.regs
-        if rest and regs.rax == abi.HYPERCALL_COPY_FROM_GRANT:
+        if rest and regs.rax == abi.Hypercall.COPY_FROM_GRANT:
             self.memory.copy_out(GuestAddress(regs.r10), bytes(rest[: regs.r8]))
         self._answer(message.args[0], message.args[1])
 
@@ -166,12 +144,11 @@ class Tender:
     def apply(self, message: wire.Message, count: int) -> memoryview:
         """Carry out the record's operations in order; returns the bytes left over behind them.
 
-        OSError, LookupError, ValueError, struct.error: step number `_step` failed, those before it are done.
+        Any exception, whatever a wrong operation raises, is the end of this tender.
         """
         body, fds = message.body, message.fds
         end = count * wire.OPERATION.size
         rest = memoryview(body)[end:]
-        self._step = 0
         try:
             for kind, fd_index, a, b, c in wire.OPERATION.iter_unpack(body[:end]):
                 if kind == _MAP:
@@ -183,11 +160,12 @@ class Tender:
                     rest = self._info(a, b, rest)
                 elif kind == wire.Operation.UNMAP:
                     host.mmap(self._window(a, b, False), b, host.PROT_NONE, _NOTHING_OVER)
-                elif kind == wire.Operation.RUN:
+                elif kind == wire.Operation.WARM:
                     lib.vcpu_release(self.vcpu, lib.HOLD_NEW)
+                elif kind == wire.Operation.RUN:
+                    lib.vcpu_release(self.vcpu, lib.HOLD_NEW | lib.HOLD_SPARE)
                 else:
                     raise ValueError(f"operation {kind}")
-                self._step += 1
         finally:
             for fd in fds:
                 if fd >= 0:
@@ -212,9 +190,7 @@ class Tender:
 
     def _doorbell(self, fd: int, number: int) -> None:
         """While neither eventfd is registered, the C loop sends rings to the new one."""
-        if number >= abi.DOORBELLS:
-            raise ValueError("no such doorbell")
-        old = self.vcpu.doorbells[number]
+        old = self.vcpu.doorbells[number]  # IndexError where there is no such doorbell
         self.vcpu.doorbells[number] = fd
         if old != lib.DOORBELL_NONE:
             self.vm.ioeventfd(number, old, remove=True)
@@ -222,8 +198,6 @@ class Tender:
         self.vm.ioeventfd(number, fd)
 
     def _wake(self, fd: int, number: int) -> None:
-        if number >= WAKES:
-            raise ValueError("no such wake-up")
         self._epoll.register(fd, _EDGE)
         old = self._wakes.get(number)
         self._wakes[number] = fd
@@ -238,14 +212,19 @@ class Tender:
         return rest[length:]
 
 
+def report(sock: socket.socket, fault: faults.Fault) -> None:
+    """Tell the hypervisor about the end of this VM."""
+    body = json.dumps({"registers": fault.registers, "message": fault.message}).encode()
+    wire.send(sock, wire.Kind.FAULT, 0, fault.words, body)
+
+
 def end_with(sock: socket.socket, error: BaseException) -> NoReturn:
     """Say what went wrong and end the process; quietly if the hypervisor has gone."""
     if isinstance(error, ConnectionError):
         os._exit(0)
     message = f"the tender failed: {type(error).__name__}: {error}"
-    body = json.dumps({"registers": {}, "message": message}).encode()
     try:
-        wire.send(sock, wire.Kind.FAULT, 0, (abi.FAULT_INTERNAL,), body)
+        report(sock, faults.Fault(abi.Fault.INTERNAL, message, {}))
     except OSError:
         pass  # nobody does
     os._exit(1)
@@ -254,10 +233,9 @@ def end_with(sock: socket.socket, error: BaseException) -> NoReturn:
 def prepare(kvm: Kvm, plan: Plan, fds: Sequence[int], sock: socket.socket) -> Tender:
     """Build the VM up to the point where only RUN is missing; `fds` are those of SPAWN_TENDER."""
     _, ram_fd, template, _, stats_fd = fds
-    if plan.private:  # copy-on-write memory of its own; nothing of it is in the hypervisor's memfd
-        ram_address = host.mmap(0, plan.memory, host.PROT_READ_WRITE, host.MAP_NOTHING)
-    else:
-        ram_address = host.mmap(0, plan.memory, host.PROT_READ_WRITE, host.MAP_SHARED, ram_fd)
+    # Private is copy-on-write memory of its own; nothing of it is in the hypervisor's memfd.
+    flags, fd = (host.MAP_NOTHING, -1) if plan.private else (host.MAP_SHARED, ram_fd)
+    ram_address = host.mmap(0, plan.memory, host.PROT_READ_WRITE, flags, fd)
     ram = host.view(ram_address, plan.memory)
     for address, contents in plan.pages.items():
         ram[address : address + len(contents)] = contents

@@ -8,7 +8,6 @@ then; the tender reads it from there. #DF and NMI have a stack of their own.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from hypervisor.abi import generated as abi
 
@@ -21,6 +20,7 @@ STUB_SIZE = 16
 DIVIDE_ERROR, DEBUG, BREAKPOINT, DOUBLE_FAULT, NMI, PAGE_FAULT = 0, 1, 3, 8, 2, 14
 WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 
+_FRAME = ("error_code", "rip", "cs", "rflags", "rsp", "ss")  # what the CPU pushes, upwards
 _ON_IST = frozenset((NMI, DOUBLE_FAULT))
 _NAMES = (
     "divide error", "debug trap", "NMI", "breakpoint", "overflow", "bound range exceeded", "invalid opcode",
@@ -28,17 +28,6 @@ _NAMES = (
     "stack segment fault", "general protection fault", "page fault", "vector 15", "x87 error",
     "alignment check", "machine check", "SIMD error", "virtualization exception", "control protection fault",
 )  # fmt: skip
-
-
-class Frame(NamedTuple):
-    """What the CPU pushed when it took an exception."""
-
-    error_code: int
-    rip: int
-    cs: int
-    rflags: int
-    rsp: int
-    ss: int
 
 
 def vector_name(vector: int) -> str:
@@ -81,13 +70,12 @@ def build() -> dict[int, bytes]:
     }
 
 
-def read_frame(ram: memoryview, rsp: int, vector: int) -> Frame | None:
-    """The frame below which a stub exited with RSP `rsp`; None if that is not on a trap stack.
+def read_frame(ram: memoryview, rsp: int, vector: int) -> dict[str, int] | None:
+    """What the CPU pushed when it took an exception; None if RSP `rsp` of the stub is not on a trap stack.
 
-    An error code, where the vector has one, lies first.
+    Only some vectors have an error code.
     """
     words = 6 if vector in WITH_ERROR_CODE else 5
     if not abi.TRAP_STACK <= rsp <= abi.TRAP_STACK_IST + abi.PAGE_SIZE - words * 8:
         return None
-    fields = struct.unpack_from(f"<{words}Q", ram, rsp)
-    return Frame(*(fields if words == 6 else (0, *fields)))
+    return dict(zip(_FRAME[-words:], struct.unpack_from(f"<{words}Q", ram, rsp), strict=True))

@@ -55,6 +55,14 @@ void vcpu_release(struct vcpu *vcpu, uint32_t bits)
     syscall(SYS_futex, &vcpu->hold, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
+/* Sleep as long as any of `bits` holds the vCPU. */
+static void sleep_while(struct vcpu *vcpu, uint32_t bits)
+{
+    uint32_t hold;
+    while ((hold = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST)) & bits)
+        syscall(SYS_futex, &vcpu->hold, FUTEX_WAIT_PRIVATE, hold, NULL, NULL, 0);
+}
+
 /* Results of a hypercall, taken over by KVM at the next entry. Call only while the vCPU is held. */
 void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx)
 {
@@ -86,6 +94,15 @@ static void wait_for_wake(struct vcpu *vcpu)
     vcpu_answer(vcpu, woken == 0, vcpu->regs->rdx);
 }
 
+/* The START hypercall: a spare has prepared itself, and waits for its adoption. */
+static void wait_for_adoption(struct vcpu *vcpu)
+{
+    enter_state(vcpu, STATE_WAITING);
+    sleep_while(vcpu, HOLD_SPARE);
+    enter_state(vcpu, STATE_GUEST);
+    store(&vcpu->stats[STAT_FIRST_NS], vcpu->stats[STAT_STATE_NS]);
+}
+
 /* A store to the doorbell page that no ioeventfd took: either the doorbell is just being replaced, and
  * must not get lost, or it was never this guest's. */
 static int ring(struct vcpu *vcpu, uint64_t offset)
@@ -108,6 +125,10 @@ static int serve_access(struct vcpu *vcpu)
     uint64_t address = run->mmio.phys_addr;
 
     if (run->mmio.is_write && address == R3_HYPERCALL_PAGE && run->mmio.len == CALL_BYTES) {
+        if (vcpu->regs->rax == R3_HYPERCALL_START) {
+            wait_for_adoption(vcpu);
+            return 0;
+        }
         if (vcpu->regs->rax != R3_HYPERCALL_WAIT || !(vcpu->allowed >> R3_HYPERCALL_WAIT & 1)) {
             count(vcpu, STAT_CALLS);
             /* Before anybody hears of the call: its answer may come at once. */
@@ -155,9 +176,7 @@ static int serve_exit(struct vcpu *vcpu, int failed)
 int vcpu_run(struct vcpu *vcpu)
 {
     int what;
-    uint32_t hold;
-    while ((hold = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST)))
-        syscall(SYS_futex, &vcpu->hold, FUTEX_WAIT_PRIVATE, hold, NULL, NULL, 0);
+    sleep_while(vcpu, ~(uint32_t)HOLD_SPARE);
     vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     enter_state(vcpu, STATE_GUEST);
     if (!vcpu->stats[STAT_FIRST_NS])
@@ -193,6 +212,6 @@ int vcpu_step(struct vcpu *vcpu)
 void vcpu_init(struct vcpu *vcpu)
 {
     vcpu->regs = &vcpu->run->s.regs.regs;
-    vcpu->hold = HOLD_NEW;
+    vcpu->hold = HOLD_NEW | HOLD_SPARE;
     memset(vcpu->doorbells, DOORBELL_NONE, sizeof vcpu->doorbells);
 }

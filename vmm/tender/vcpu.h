@@ -19,7 +19,7 @@ enum vcpu_event {
 };
 
 /* Why the vCPU may not enter the guest: bits of `hold`. */
-enum vcpu_hold { HOLD_NEW = 1, HOLD_CALL = 2, HOLD_FAULT = 4 };
+enum vcpu_hold { HOLD_NEW = 1, HOLD_CALL = 2, HOLD_FAULT = 4, HOLD_SPARE = 8 /* at `start` only */ };
 
 /* Words of the statistics page; read by the hypervisor at any time, so each is written whole. */
 enum vcpu_stat {

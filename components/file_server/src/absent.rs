@@ -1,15 +1,16 @@
-//! fs@1 without a disk: its driver was given up. Every request is answered, with `io`, for good.
+//! fs@1 without a disk, or without a sound image on it: every request is answered, with `io`.
 
 use protocols::fs;
+use rt::time::ticks;
 use rt::{Answer, Call, ClientId, Error, ServerPort};
 
 struct Absent;
 
-/// Serve errors for ever.
-pub fn serve(port: &mut ServerPort) {
-    loop {
+/// Serve errors until `end`, in ticks, or for ever.
+pub fn serve(port: &mut ServerPort, end: Option<u64>) {
+    while end.map_or(true, |end| ticks() < end) {
         fs::serve(port, &mut Absent);
-        rt::wait(&mut [&mut *port], None);
+        rt::wait(&mut [&mut *port], end);
     }
 }
 

@@ -1,8 +1,10 @@
-//! The block cache: extents of 128 KiB, read ahead of use, verified when they are copied out of I/O memory.
+//! The block cache: extents of the disk, read ahead of use and verified before anybody sees them.
 //!
-//! An extent is 32 blocks of data, or of the checksum table. A data extent is only asked of the disk when
-//! the table extent with its checksums is in the cache, and pins that until it has arrived. Data and table
-//! extents have frames of their own. So no load ever waits for something that waits for it.
+//! An extent is 32 blocks (128 KiB) of data, or of the checksum table, copied out of I/O memory and verified as it
+//! is copied; or, where I/O memory is lent for each read and taken back, as many blocks as are lent together,
+//! verified and kept where the device has put them. A data extent is only asked of the disk when the table extent
+//! with its checksums is in the cache, and pins that until it has arrived. Data and table extents have frames of
+//! their own. So no load ever waits for something that waits for it.
 
 use crate::blocks::{u32_at, Block, Blocks, Failure, Stop, BLOCK};
 use crate::crc32c::Checksum;
@@ -12,17 +14,31 @@ use alloc::alloc::{alloc, dealloc, Layout};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 
-pub const EXTENT_BLOCKS: u64 = 32;
+/// Blocks and bytes of an extent that is copied.
+const EXTENT_BLOCKS: u64 = 32;
 pub const EXTENT: usize = EXTENT_BLOCKS as usize * BLOCK;
 /// Frames for the checksum table; each covers 128 MiB of data.
 pub const TABLE_FRAMES: usize = 4;
+/// The same where extents stay where they are, and are larger.
+const TABLE_FRAMES_IN_PLACE: usize = 2;
 const ATTEMPTS: u8 = 2;
+
+/// Where extents are kept.
+pub enum Store {
+    /// In private memory, so many of data, copied there out of so many I/O buffers of 128 KiB.
+    Copied { frames: usize, buffers: usize },
+    /// Where the disk reads them to: I/O buffer n is frame n, at the n-th address, 8-byte aligned, of so many blocks
+    /// (a power of two, 1,024 at most). When the disk says that a read has ended, nobody but the cache can reach
+    /// its buffer any more, until the next read into it begins.
+    InPlace { buffers: Vec<*const u8>, blocks: u64 },
+}
 
 /// The disk below. Buffers are numbered from 0; the cache never has two reads in one.
 pub trait Disk {
     /// Begin to read whole blocks from byte `position` into a buffer. False: not now, ask again later.
     fn read(&mut self, buffer: usize, position: u64, bytes: usize) -> bool;
-    /// Where a buffer's bytes are. Valid, 8-byte aligned, EXTENT bytes long; its contents may change any time.
+    /// Where the bytes of a buffer are that is to be copied. Valid, 8-byte aligned, EXTENT bytes long; its contents
+    /// may change any time.
     fn memory(&self, buffer: usize) -> *const u8;
 }
 
@@ -35,7 +51,7 @@ pub enum Outcome {
     Undone,
 }
 
-/// 32 blocks of data (number = block / 32) or of the checksum table (counted from its start).
+/// Blocks of data (number = block / blocks of an extent) or of the checksum table (counted from its start).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent(u64);
 
@@ -43,14 +59,6 @@ const TABLE: u64 = 1 << 63;
 const NOTHING: u64 = u64::MAX;
 
 impl Extent {
-    pub fn of_block(block: u64) -> Extent {
-        Extent(block / EXTENT_BLOCKS)
-    }
-
-    fn of_table_block(block: u64) -> Extent {
-        Extent(TABLE | block / EXTENT_BLOCKS)
-    }
-
     fn is_table(self) -> bool {
         self.0 & TABLE != 0
     }
@@ -111,13 +119,16 @@ pub struct Cache {
     seal: Seal,
     roots: Vec<u32>,
     checksum: Checksum,
-    memory: *mut u8,
+    extent_blocks: u64,
+    in_place: bool,
+    own: *mut u8,           // the frames' memory; null where they are the disk's
+    places: Vec<*const u8>, // where each frame is
     data_frames: usize,
     keys: Vec<u64>, // what each frame holds; apart from `frames`, since it is searched all the time
     frames: Vec<Frame>,
     queue: VecDeque<u16>,    // waiting frames, in order
     buffers: Vec<u16>,       // the frame each busy I/O buffer is for
-    free_buffers: Vec<u16>,
+    free_buffers: Vec<u16>, // where extents are copied
     events: VecDeque<Event>,
     clock: u64,
     ahead: usize,
@@ -127,26 +138,42 @@ pub struct Cache {
 const NO_FRAME: u16 = u16::MAX;
 
 impl Cache {
-    /// A cache of `data_frames` extents over a disk with `buffers` I/O buffers. Nothing is allocated later.
-    pub fn new(seal: Seal, roots: Vec<u32>, checksum: Checksum, data_frames: usize, buffers: usize) -> Cache {
-        let count = data_frames + TABLE_FRAMES;
-        // SAFETY: the size is not zero. Not zeroed, since touching it all would take 10 ms of every start: a
-        // frame is only looked at when an extent has been copied into it.
-        let memory = unsafe { alloc(Cache::layout(count)) };
-        assert!(!memory.is_null(), "not enough memory for {} cache extents", count);
+    /// Nothing is allocated later.
+    pub fn new(seal: Seal, roots: Vec<u32>, checksum: Checksum, store: Store) -> Cache {
+        let in_place = matches!(store, Store::InPlace { .. });
+        let (own, places, extent_blocks, table_frames, buffers) = match store {
+            Store::Copied { frames, buffers } => {
+                let count = frames + TABLE_FRAMES;
+                // SAFETY: the size is not zero. Not zeroed, since touching it all would take 10 ms of every start: a
+                // frame is only looked at when an extent has been copied into it.
+                let own = unsafe { alloc(Cache::layout(count)) };
+                assert!(!own.is_null(), "not enough memory for {} cache extents", count);
+                let places: Vec<_> = (0..count).map(|frame| own.wrapping_add(frame * EXTENT) as *const u8).collect();
+                (own, places, EXTENT_BLOCKS, TABLE_FRAMES, buffers)
+            }
+            Store::InPlace { buffers, blocks } => {
+                assert!(SUMS % blocks == 0 && buffers.len() > TABLE_FRAMES_IN_PLACE, "too few or wrong I/O buffers");
+                let count = buffers.len();
+                (core::ptr::null_mut(), buffers, blocks, TABLE_FRAMES_IN_PLACE, count)
+            }
+        };
+        let count = places.len();
         let empty = || Frame { state: State::Empty, pins: 0, used: 0, attempts: 0, ahead: false };
         let events = count + 1;
         Cache {
             seal,
             roots,
             checksum,
-            memory,
-            data_frames,
+            extent_blocks,
+            in_place,
+            own,
+            places,
+            data_frames: count - table_frames,
             keys: core::iter::repeat(NOTHING).take(count).collect(),
             frames: (0..count).map(|_| empty()).collect(),
             queue: VecDeque::with_capacity(count + 1),
             buffers: core::iter::repeat(NO_FRAME).take(buffers).collect(),
-            free_buffers: (0..buffers as u16).rev().collect(),
+            free_buffers: if in_place { Vec::new() } else { (0..buffers as u16).rev().collect() },
             events: VecDeque::with_capacity(events),
             clock: 1,
             ahead: 0,
@@ -158,6 +185,21 @@ impl Cache {
         Layout::from_size_align(frames * EXTENT, BLOCK).expect("cache size")
     }
 
+    /// The extent of a block of data.
+    pub fn extent_of(&self, block: u64) -> Extent {
+        Extent(block / self.extent_blocks)
+    }
+
+    /// Bytes of an extent; extent n of the data begins at n times so many.
+    pub fn extent_bytes(&self) -> usize {
+        self.extent_blocks as usize * BLOCK
+    }
+
+    /// Bytes of data that are kept.
+    pub fn capacity(&self) -> usize {
+        self.data_frames * self.extent_bytes()
+    }
+
     /// Most extents that may be in the cache before anybody has used them.
     pub fn ahead_max(&self) -> usize {
         self.data_frames * 3 / 4
@@ -165,8 +207,11 @@ impl Cache {
 
     /// How many extents may be read ahead now: there is a buffer for each, and not too many are unused.
     pub fn room_ahead(&self) -> usize {
-        let buffers = self.free_buffers.len().saturating_sub(self.queue.len());
-        self.ahead_max().saturating_sub(self.ahead).min(buffers)
+        let room = self.ahead_max().saturating_sub(self.ahead);
+        if self.in_place {
+            return room;
+        }
+        room.min(self.free_buffers.len().saturating_sub(self.queue.len()))
     }
 
     /// See to it that an extent comes. `ahead`: nobody waits for it yet, so it evicts nothing read ahead.
@@ -197,9 +242,9 @@ impl Cache {
         self.clock += 1;
         self.frames[frame].used = self.clock;
         let bytes = self.blocks_in(extent) as usize * BLOCK;
-        // SAFETY: `take` has filled so many bytes of a frame that is ready, and nobody writes it until it is
+        // SAFETY: `take` has verified so many bytes of a frame that is there, and nobody writes it until it is
         // evicted, which takes `&mut self`.
-        Some(unsafe { core::slice::from_raw_parts(self.frame_memory(frame), bytes) })
+        Some(unsafe { core::slice::from_raw_parts(self.places[frame], bytes) })
     }
 
     /// A stream has read past this extent: nobody will want it soon.
@@ -232,10 +277,13 @@ impl Cache {
             _ => return false,
         };
         self.buffers[buffer] = NO_FRAME;
-        self.free_buffers.push(buffer as u16);
+        if !self.in_place {
+            self.free_buffers.push(buffer as u16);
+        }
         let extent = Extent(self.keys[frame]);
         let verdict = match outcome {
-            Outcome::Arrived => self.take(frame, extent, disk.memory(buffer)),
+            Outcome::Arrived if self.in_place => self.verify(frame, extent, None),
+            Outcome::Arrived => self.verify(frame, extent, Some(disk.memory(buffer))),
             Outcome::Failed | Outcome::Undone => Err((Failure::Disk, None)),
         };
         self.unpin(extent);
@@ -280,6 +328,7 @@ impl Cache {
             },
         };
         let buffer = match self.free_buffers.last() {
+            _ if self.in_place => frame,
             Some(buffer) => usize::from(*buffer),
             None => return false,
         };
@@ -287,7 +336,7 @@ impl Cache {
         if !disk.read(buffer, position, self.blocks_in(extent) as usize * BLOCK) {
             return false;
         }
-        self.free_buffers.pop();
+        self.free_buffers.pop(); // in place there are none
         self.buffers[buffer] = frame as u16;
         self.frames[frame].state = State::Reading;
         if let Some(table) = table {
@@ -298,18 +347,18 @@ impl Cache {
         true
     }
 
-    /// Copy an extent out of I/O memory and compare the copy's checksums.
-    fn take(&mut self, frame: usize, extent: Extent, from: *const u8) -> Result<(), (Failure, Option<u64>)> {
+    /// Compare the checksums of an extent that has come, copied out of I/O memory if it is not in place.
+    fn verify(&mut self, frame: usize, extent: Extent, from: Option<*const u8>) -> Result<(), (Failure, Option<u64>)> {
         let first = self.first_block(extent);
         let blocks = self.blocks_in(extent) as usize;
         let sums: *const u8 = match self.table_of(extent).and_then(|table| self.find(table)) {
-            // A data extent never crosses a table block, since 32 divides 1,024.
+            // A data extent never crosses a table block, since its number of blocks divides 1,024.
             Some(table) => {
-                let block = extent.number() * EXTENT_BLOCKS / SUMS % EXTENT_BLOCKS;
-                let index = extent.number() * EXTENT_BLOCKS % SUMS;
-                self.frame_memory(table).wrapping_add(block as usize * BLOCK + index as usize * 4)
+                let block = extent.number() * self.extent_blocks / SUMS % self.extent_blocks;
+                let index = extent.number() * self.extent_blocks % SUMS;
+                self.places[table].wrapping_add(block as usize * BLOCK + index as usize * 4)
             }
-            None => self.roots[extent.number() as usize * EXTENT_BLOCKS as usize..].as_ptr() as *const u8,
+            None => self.roots[(extent.number() * self.extent_blocks) as usize..].as_ptr() as *const u8,
         };
         let mut wrong = None;
         let compare = |block: usize, sum: u32| {
@@ -321,9 +370,18 @@ impl Cache {
                 wrong = Some(first + block as u64);
             }
         };
-        // SAFETY: `from` is a buffer of EXTENT bytes (contract of `Disk`), the frame is EXTENT bytes of our
-        // own, in state `Reading`, so nobody has a reference into it. Both are aligned.
-        unsafe { self.checksum.copy_blocks(from, self.frame_memory(frame), blocks, compare) };
+        let place = self.places[frame];
+        match from {
+            // SAFETY: `from` is a buffer of EXTENT bytes (contract of `Disk`), the frame is EXTENT bytes of our
+            // own, in state `Reading`, so nobody has a reference into it. Both are aligned.
+            Some(from) => unsafe { self.checksum.copy_blocks(from, place as *mut u8, blocks, compare) },
+            // SAFETY: the read has ended, so nobody else can write the buffer (contract of `Store`), aligned and of
+            // so many blocks.
+            None => {
+                let bytes = unsafe { core::slice::from_raw_parts(place, blocks * BLOCK) };
+                self.checksum.of_blocks(bytes, compare)
+            }
+        }
         match wrong {
             None => Ok(()),
             Some(block) => Err((Failure::Corrupt, Some(block))),
@@ -401,29 +459,27 @@ impl Cache {
         if extent.is_table() {
             return None;
         }
-        Some(Extent::of_table_block(extent.number() * EXTENT_BLOCKS / SUMS))
+        Some(Extent(TABLE | extent.number() * self.extent_blocks / SUMS / self.extent_blocks))
     }
 
     fn first_block(&self, extent: Extent) -> u64 {
         let start = if extent.is_table() { self.seal.table_block } else { 0 };
-        start + extent.number() * EXTENT_BLOCKS
+        start + extent.number() * self.extent_blocks
     }
 
     /// The last extent of data and of table is shorter.
     fn blocks_in(&self, extent: Extent) -> u64 {
         let all = if extent.is_table() { self.seal.table_blocks } else { self.seal.data_blocks };
-        (all - extent.number() * EXTENT_BLOCKS).min(EXTENT_BLOCKS)
-    }
-
-    fn frame_memory(&self, frame: usize) -> *mut u8 {
-        self.memory.wrapping_add(frame * EXTENT)
+        (all - extent.number() * self.extent_blocks).min(self.extent_blocks)
     }
 }
 
 impl Drop for Cache {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new` with this layout; no reference into it outlives `self`.
-        unsafe { dealloc(self.memory, Cache::layout(self.frames.len())) };
+        if !self.own.is_null() {
+            // SAFETY: allocated in `new` with this layout; no reference into it outlives `self`.
+            unsafe { dealloc(self.own, Cache::layout(self.frames.len())) };
+        }
     }
 }
 
@@ -432,8 +488,8 @@ impl Blocks for Cache {
         if number >= self.seal.data_blocks {
             return Err(Failure::Corrupt.into());
         }
-        let offset = (number % EXTENT_BLOCKS) as usize * BLOCK;
-        match self.bytes(Extent::of_block(number)) {
+        let offset = (number % self.extent_blocks) as usize * BLOCK;
+        match self.bytes(self.extent_of(number)) {
             Some(bytes) => {
                 // SAFETY: a Block is 4,096 bytes of any value, and that many were just sliced.
                 Ok(unsafe { &*(bytes[offset..offset + BLOCK].as_ptr() as *const Block) })

@@ -1,11 +1,12 @@
-//! CRC32C (RFC 3720's polynomial, all ones in and out), fused with the copy out of I/O memory.
+//! CRC32C (RFC 3720's polynomial, all ones in and out), fused with the copy out of I/O memory where there is one.
 //!
-//! A block is read from memory that a driver or device may still write, so it is read exactly once:
-//! the words that enter the checksum are the words that are stored. Four blocks are treated at a time,
-//! since the CPU's instruction takes three cycles but can start every cycle.
+//! A block in memory that a driver or device may still write is read exactly once: the words that enter the
+//! checksum are the words that are stored. Four blocks are treated at a time, since the CPU's instruction takes
+//! three cycles but can start every cycle.
 
 use crate::blocks::BLOCK;
-use core::arch::x86_64::{__cpuid, _mm_crc32_u64, _mm_crc32_u8};
+use core::arch::x86_64::{__cpuid, __m128i, _mm_crc32_u64, _mm_crc32_u8};
+use core::arch::x86_64::{_mm_cvtsi128_si64, _mm_extract_epi64, _mm_storeu_si128};
 
 const WORDS: usize = BLOCK / 8;
 const SSE42: u32 = 1 << 20; // CPUID leaf 1, ECX
@@ -69,6 +70,23 @@ impl Checksum {
                 });
                 block += 1;
             }
+        }
+    }
+
+    /// Report the checksum of each block of ordinary memory: `bytes` are whole blocks, 8-byte aligned.
+    pub fn of_blocks(&self, bytes: &[u8], mut report: impl FnMut(usize, u32)) {
+        let blocks = bytes.len() / BLOCK;
+        let mut block = 0;
+        while self.instruction && blocks - block >= 4 {
+            // SAFETY: four blocks from here on are within `bytes`; `instruction` is set only when CPUID says so.
+            let sums = unsafe { of_four(bytes.as_ptr().add(block * BLOCK) as *const u64) };
+            for (lane, crc) in sums.iter().enumerate() {
+                report(block + lane, *crc);
+            }
+            block += 4;
+        }
+        for (index, rest) in bytes.chunks_exact(BLOCK).enumerate().skip(block) {
+            report(index, self.of(rest));
         }
     }
 
@@ -136,24 +154,53 @@ unsafe fn copy_one(from: *const u64, to: *mut u64) -> u32 {
     !(crc as u32)
 }
 
+/// Two words, loaded exactly once: the compiler cannot look into this.
+#[inline(always)]
+unsafe fn load_pair(from: *const u64) -> __m128i {
+    let pair: __m128i;
+    core::arch::asm!(
+        "movdqu {pair}, [{from}]",
+        pair = lateout(xmm_reg) pair, from = in(reg) from, options(nostack, preserves_flags, readonly),
+    );
+    pair
+}
+
 #[target_feature(enable = "sse4.2")]
 unsafe fn copy_four(from: *const u64, to: *mut u64) -> [u32; 4] {
-    // Written out: with a loop over the lanes, a compiler told to keep code small makes it a third as fast.
+    // Written out: with a loop over the lanes, a compiler told to keep code small makes it a third as fast. In pairs,
+    // since loads and stores of single words take a fifth of the time.
+    let ones = u64::from(!0u32);
+    let (mut crc0, mut crc1, mut crc2, mut crc3) = (ones, ones, ones, ones);
+    for index in (0..WORDS).step_by(2) {
+        let pair0 = load_pair(from.add(index));
+        let pair1 = load_pair(from.add(WORDS + index));
+        let pair2 = load_pair(from.add(2 * WORDS + index));
+        let pair3 = load_pair(from.add(3 * WORDS + index));
+        _mm_storeu_si128(to.add(index).cast(), pair0);
+        _mm_storeu_si128(to.add(WORDS + index).cast(), pair1);
+        _mm_storeu_si128(to.add(2 * WORDS + index).cast(), pair2);
+        _mm_storeu_si128(to.add(3 * WORDS + index).cast(), pair3);
+        crc0 = _mm_crc32_u64(crc0, _mm_cvtsi128_si64(pair0) as u64);
+        crc1 = _mm_crc32_u64(crc1, _mm_cvtsi128_si64(pair1) as u64);
+        crc2 = _mm_crc32_u64(crc2, _mm_cvtsi128_si64(pair2) as u64);
+        crc3 = _mm_crc32_u64(crc3, _mm_cvtsi128_si64(pair3) as u64);
+        crc0 = _mm_crc32_u64(crc0, _mm_extract_epi64(pair0, 1) as u64);
+        crc1 = _mm_crc32_u64(crc1, _mm_extract_epi64(pair1, 1) as u64);
+        crc2 = _mm_crc32_u64(crc2, _mm_extract_epi64(pair2, 1) as u64);
+        crc3 = _mm_crc32_u64(crc3, _mm_extract_epi64(pair3, 1) as u64);
+    }
+    [!(crc0 as u32), !(crc1 as u32), !(crc2 as u32), !(crc3 as u32)]
+}
+
+#[target_feature(enable = "sse4.2")]
+unsafe fn of_four(from: *const u64) -> [u32; 4] {
     let ones = u64::from(!0u32);
     let (mut crc0, mut crc1, mut crc2, mut crc3) = (ones, ones, ones, ones);
     for index in 0..WORDS {
-        let word0 = from.add(index).read_volatile();
-        let word1 = from.add(WORDS + index).read_volatile();
-        let word2 = from.add(2 * WORDS + index).read_volatile();
-        let word3 = from.add(3 * WORDS + index).read_volatile();
-        to.add(index).write(word0);
-        to.add(WORDS + index).write(word1);
-        to.add(2 * WORDS + index).write(word2);
-        to.add(3 * WORDS + index).write(word3);
-        crc0 = _mm_crc32_u64(crc0, word0);
-        crc1 = _mm_crc32_u64(crc1, word1);
-        crc2 = _mm_crc32_u64(crc2, word2);
-        crc3 = _mm_crc32_u64(crc3, word3);
+        crc0 = _mm_crc32_u64(crc0, *from.add(index));
+        crc1 = _mm_crc32_u64(crc1, *from.add(WORDS + index));
+        crc2 = _mm_crc32_u64(crc2, *from.add(2 * WORDS + index));
+        crc3 = _mm_crc32_u64(crc3, *from.add(3 * WORDS + index));
     }
     [!(crc0 as u32), !(crc1 as u32), !(crc2 as u32), !(crc3 as u32)]
 }

@@ -1,16 +1,18 @@
 //! The disk below the cache: the client end of blk@1, and the memory it reads into.
 //!
-//! Default: a pool lent once per connection, of which the driver handles offsets. Strict mode (the manifest
-//! has grant objects instead): an object is lent for each request and taken back before its bytes are looked
-//! at. Either way the bytes are the driver's to spoil; the cache checks them.
+//! Default: a pool lent once per connection, of which the driver handles offsets. Its bytes are the driver's to
+//! spoil at any time: the cache copies and checks them. Strict mode (the manifest has grant objects instead): the
+//! objects are the cache's own frames. One is lent for a read and taken back when that has ended, however it has
+//! ended; only then does the cache look at it.
 
 use crate::blocks::BLOCK;
-use crate::cache::{Disk, Outcome, EXTENT};
+use crate::cache::{Disk, Outcome, Store, EXTENT};
+use crate::seal::SUMS;
 use protocols::blk::{self, ReadArgs, ReadGrantArgs};
 use rt::alloc::vec::Vec;
 use rt::info;
 use rt::time::{ms_to_ticks, ticks};
-use rt::{abi, hypercall, log, Error, Shared, Tag};
+use rt::{abi, hypercall, kill_point, log, Error, Shared, Tag};
 
 const SECTOR: u64 = 512;
 /// More buffers would gain nothing: the channel and the device have their own depth.
@@ -39,7 +41,8 @@ pub struct BlockDevice {
     pub client: blk::Client,
     units: Vec<Unit>,
     strict: bool,
-    unit_of: Vec<u8>,       // by the cache's buffer number
+    unit_bytes: usize,
+    unit_of: Vec<u8>,       // by the cache's buffer number; in strict mode they are the same
     buffer_of: [u8; 256],   // by the channel's slot
 }
 
@@ -47,7 +50,9 @@ impl BlockDevice {
     /// The disk behind interface `interface`. Panics if the manifest gives no I/O memory for it.
     pub fn open(interface: &str) -> BlockDevice {
         let client = blk::Client::connect(interface).expect("interface blk in the manifest");
-        let pieces: Vec<Shared> = match info::pool_of(client.channel()) {
+        let pool = info::pool_of(client.channel());
+        let strict = pool.is_none();
+        let pieces: Vec<Shared> = match pool {
             Some(pool) => {
                 let memory = pool.memory().expect("the pool is mapped");
                 let piece = |index| memory.part(index * EXTENT, EXTENT).expect("in the pool");
@@ -55,18 +60,31 @@ impl BlockDevice {
             }
             None => info::grant_objects().map(|object| object.memory().expect("grant objects are mapped")).collect(),
         };
-        assert!(!pieces.is_empty(), "no I/O memory: [pool.blk] or [grants.blk] is missing in the manifest");
-        assert!(pieces.iter().all(|piece| piece.len() >= EXTENT), "I/O buffers must have 128 KiB");
-        let strict = info::pool_of(client.channel()).is_none();
+        let unit_bytes = pieces.iter().map(|piece| piece.len()).min().unwrap_or(0);
+        assert!(unit_bytes > 0, "no I/O memory: [pool.blk] or [grants.blk] is missing in the manifest");
+        assert!(unit_bytes >= EXTENT, "I/O buffers must have 128 KiB");
         let free = |memory| Unit { memory, state: State::Free };
         let units: Vec<Unit> = pieces.into_iter().take(BUFFERS_MAX).map(free).collect();
-        let unit_of = units.iter().map(|_| NO_BUFFER).collect();
-        BlockDevice { client, units, strict, unit_of, buffer_of: [NO_BUFFER; 256] }
+        let unit_of = (0..units.len() as u8).collect();
+        BlockDevice { client, units, strict, unit_bytes, unit_of, buffer_of: [NO_BUFFER; 256] }
     }
 
-    /// How many buffers the cache may count on.
-    pub fn buffers(&self) -> usize {
-        self.units.len().min(self.client.capacity())
+    /// The size of the disk in bytes; waits for a driver to tell it.
+    pub fn size(&mut self) -> Result<u64, Error> {
+        let disk = self.client.info()?;
+        self.unit_bytes = self.unit_bytes.min(disk.max_bytes as usize);
+        Ok(disk.sectors * SECTOR)
+    }
+
+    /// Where the cache is to keep what it reads, `heap` bytes being left for it, if it is to be of use.
+    pub fn store(&self, heap: usize) -> Store {
+        if self.strict {
+            let most = (self.unit_bytes / BLOCK).min(SUMS as usize);
+            assert!(most > 0, "the disk reads less than a block at a time");
+            let buffers = self.units.iter().map(|unit| unit.memory.address() as *const u8).collect();
+            return Store::InPlace { buffers, blocks: 1 << (usize::BITS - 1 - most.leading_zeros()) };
+        }
+        Store::Copied { frames: heap / EXTENT, buffers: self.units.len().min(self.client.capacity()) }
     }
 
     /// Reads under way.
@@ -74,7 +92,8 @@ impl BlockDevice {
         self.units.iter().filter(|unit| matches!(unit.state, State::Busy { .. })).count()
     }
 
-    /// The next read that has ended: the cache's buffer, and how. Its bytes must be copied before the next call.
+    /// The next read that has ended: the cache's buffer, and how. Without strict mode its bytes must be copied
+    /// before the next call; in strict mode nobody else can reach them from now on until the next read into it.
     pub fn ended(&mut self) -> Option<(usize, Outcome)> {
         let completion = self.client.poll()?;
         let buffer = usize::from(core::mem::replace(&mut self.buffer_of[slot_of(completion.tag)], NO_BUFFER));
@@ -87,15 +106,15 @@ impl BlockDevice {
             _ => return None,
         };
         let replaced = epoch != self.client.epoch();
+        kill_point!("files.before_copy");
         if self.strict {
-            // When this returns nobody else can reach the memory. It fails if the grant ended with the driver.
-            let _ = hypercall::revoke(grant);
+            take_back(grant);
         }
         self.units[unit].state = State::Free;
         let outcome = match result {
             // Both read operations return the bytes read in the first argument.
             Ok(reply) if reply.args[0] as u32 == bytes => Outcome::Arrived,
-            // The new driver was sent the grant that only the old one could use.
+            // The new driver could not use what was lent while there was the old one.
             Err(_) if self.strict && replaced => Outcome::Undone,
             Err(Error::TIMEOUT) => {
                 self.give_up(unit);
@@ -122,7 +141,10 @@ impl BlockDevice {
         }
     }
 
-    fn free_unit(&mut self) -> Option<usize> {
+    fn free_unit(&mut self, buffer: usize) -> Option<usize> {
+        if self.strict {
+            return Some(buffer);
+        }
         let epoch = self.client.epoch();
         self.units.iter().position(|unit| match unit.state {
             State::Free => true,
@@ -148,7 +170,7 @@ impl BlockDevice {
 
     fn read_piece(&mut self, position: u64, into: &mut [u8]) -> Result<(), Error> {
         if !self.read(0, position, into.len()) {
-            // No driver, or (strict mode) none that could be lent memory: perhaps soon.
+            // No driver: perhaps soon.
             rt::wait(&mut [&mut *self.client], Some(ticks() + ms_to_ticks(RETRY_MS)));
             return Err(Error::IO);
         }
@@ -168,19 +190,15 @@ impl BlockDevice {
 
 impl Disk for BlockDevice {
     fn read(&mut self, buffer: usize, position: u64, bytes: usize) -> bool {
-        debug_assert!(position % BLOCK as u64 == 0 && bytes <= EXTENT);
-        let unit = match self.free_unit() {
+        debug_assert!(position % BLOCK as u64 == 0);
+        let unit = match self.free_unit(buffer) {
             Some(unit) if self.client.has_room() => unit,
             _ => return false,
         };
         let (sector, bytes) = (position / SECTOR, bytes as u32);
         let (submitted, grant) = if self.strict {
-            let channel = self.client.channel();
-            match hypercall::grant(unit as u32, channel, abi::GRANT_RIGHTS_READ | abi::GRANT_RIGHTS_WRITE) {
-                Ok(grant) => (self.client.submit_read_grant(&ReadGrantArgs { sector, grant, bytes }), grant),
-                // No driver to lend it to: `run` tries again when there is one.
-                Err(_) => return false,
-            }
+            let grant = lend(unit, self.client.channel());
+            (self.client.submit_read_grant(&ReadGrantArgs { sector, grant, bytes }), grant)
         } else {
             let pool_offset = (unit * EXTENT) as u64;
             (self.client.submit_read(&ReadArgs { sector, pool_offset, bytes }), 0)
@@ -194,7 +212,7 @@ impl Disk for BlockDevice {
             }
             Err(_) => {
                 if self.strict {
-                    let _ = hypercall::revoke(grant);
+                    take_back(grant);
                 }
                 false
             }
@@ -203,6 +221,22 @@ impl Disk for BlockDevice {
 
     fn memory(&self, buffer: usize) -> *const u8 {
         self.units[usize::from(self.unit_of[buffer])].memory.address()
+    }
+}
+
+/// Lend a grant object to the driver, for one read.
+fn lend(object: usize, channel: u32) -> u64 {
+    match hypercall::grant(object as u32, channel, abi::GRANT_RIGHTS_READ | abi::GRANT_RIGHTS_WRITE) {
+        Ok(grant) => grant,
+        Err(error) => panic!("grant object {} cannot be lent: {}; offer = \"rw\" in the manifest?", object, error),
+    }
+}
+
+/// When this returns nobody else can reach the object. Where that is not certain this instance ends: its successor
+/// has other objects, and nobody ever looks at this one again.
+fn take_back(grant: u64) {
+    if let Err(error) = hypercall::revoke(grant) {
+        panic!("memory lent for a read cannot be taken back: {}", error);
     }
 }
 

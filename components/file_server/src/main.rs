@@ -28,6 +28,7 @@ use disk::BlockDevice;
 use protocols::fs;
 use requests::Files;
 pub(crate) use rt::kill_point;
+use rt::time::{ms_to_ticks, ticks};
 use rt::{abi, info, log, ServerPort};
 use service::Service;
 
@@ -36,29 +37,43 @@ rt::component! { fresh: serve, restart: serve, update: serve }
 
 /// Heap that is not cache: walks (0.4 MiB), paths of 512 requests (2.5 MiB), handles, rings' records.
 const HEAP_RESERVE: usize = 4 << 20;
-/// Cache extents below which the service would thrash, and above which searching them costs.
-const FRAMES_MIN: usize = 8;
-const FRAMES_MAX: usize = 1024;
-const SECTOR: u64 = 512;
+/// A cache below which the service would thrash, and above which searching it costs.
+const CACHE_MIN: usize = 1 << 20;
+const CACHE_MAX: usize = 128 << 20;
+/// Reads taken in before their readers are answered: these use the bytes while the next are taken in, and what they
+/// ask for then goes to the disk that much earlier.
+const ROUND: usize = 8;
+/// How often an image that looked wrong is looked at again: the driver may have been at fault, and be replaced.
+const REMOUNT_MS: u64 = 500;
 
 fn serve() {
     let mut disk = BlockDevice::open("blk");
-    let mounted = start(&mut disk);
+    let mut mounted = start(&mut disk);
     let mut port = ServerPort::open(&fs::PROTOCOL, "fs");
     rt::ready();
-    if let Some(service) = mounted {
+    if let Err(Unusable::Image(sentence)) = mounted {
+        log!(error, "the disk image: {}; build it with `r3s3 image build`", sentence);
+    }
+    while let Err(Unusable::Image(_)) = mounted {
+        absent::serve(&mut port, Some(ticks() + ms_to_ticks(REMOUNT_MS)));
+        mounted = start(&mut disk);
+    }
+    if let Ok(service) = mounted {
         serve_files(Files { service }, &mut disk, &mut port);
     }
     log!(error, "the disk has no driver any more: every request fails");
-    absent::serve(&mut port);
+    absent::serve(&mut port, None);
 }
 
 /// Until the disk is gone for good.
 fn serve_files(mut files: Files, disk: &mut BlockDevice, port: &mut ServerPort) {
     loop {
         fs::serve(port, &mut files);
-        while let Some((buffer, outcome)) = disk.ended() {
-            files.service.disk_completed(buffer, outcome, disk);
+        for _ in 0..ROUND {
+            match disk.ended() {
+                Some((buffer, outcome)) => files.service.disk_completed(buffer, outcome, disk),
+                None => break,
+            }
         }
         files.run(disk, port);
         if disk.client.is_gone() {
@@ -80,27 +95,35 @@ fn replies_worth_waking(in_flight: usize, requests: usize) -> u32 {
     }
 }
 
-/// Mount the image; None if the disk is gone for good. A disk without a sound image is a reason to panic: the
-/// message says what is wrong with it.
-fn start(disk: &mut BlockDevice) -> Option<Service<rt::Ticket>> {
+/// Why nothing can be served.
+enum Unusable {
+    /// The disk has no sound image, or its driver says so: a sentence about it.
+    Image(&'static str),
+    /// The disk is gone for good.
+    Gone,
+}
+
+/// Mount the image.
+fn start(disk: &mut BlockDevice) -> Result<Service<rt::Ticket>, Unusable> {
     let checksum = Checksum::new(false);
-    let bytes = match disk.client.info() {
-        Ok(disk) => disk.sectors * SECTOR,
-        Err(_) if disk.client.is_gone() => return None,
+    let bytes = match disk.size() {
+        Ok(bytes) => bytes,
+        Err(_) if disk.client.is_gone() => return Err(Unusable::Gone),
         Err(error) => panic!("the disk driver does not tell the size of the disk: {}", error),
     };
     let mut mount = || mount::mount(bytes, &checksum, &mut |position, into| disk.read_now(position, into));
     // As with every block: what looks wrong is read once more before it is believed.
     let mounted = match mount().or_else(|_| mount()) {
         Ok(mounted) => mounted,
-        Err(_) if disk.client.is_gone() => return None,
-        Err(sentence) => panic!("the disk image: {}; build it with `r3s3 image build`", sentence),
+        Err(_) if disk.client.is_gone() => return Err(Unusable::Gone),
+        Err(sentence) => return Err(Unusable::Image(sentence)),
     };
     let (_, heap) = info::heap();
-    let cache_bytes = heap.saturating_sub(HEAP_RESERVE + 4 * mounted.roots.len());
-    let frames = (cache_bytes / EXTENT).saturating_sub(TABLE_FRAMES).min(FRAMES_MAX);
-    assert!(frames >= FRAMES_MIN, "too little memory for {} cache extents: raise [vm] memory", FRAMES_MIN);
-    log!(info, "{} MiB in {} files, cache {} KiB", bytes >> 20, mounted.volume.inodes, frames * EXTENT >> 10);
-    let cache = Cache::new(mounted.seal, mounted.roots, checksum, frames, disk.buffers());
-    Some(Service::new(mounted.volume, cache, abi::CHANNELS, 512))
+    let reserved = HEAP_RESERVE + 4 * mounted.roots.len() + TABLE_FRAMES * EXTENT;
+    let store = disk.store(heap.saturating_sub(reserved).min(CACHE_MAX));
+    let cache = Cache::new(mounted.seal, mounted.roots, checksum, store);
+    let capacity = cache.capacity();
+    assert!(capacity >= CACHE_MIN, "a block cache of {} bytes: raise [vm] memory or [grants.blk] objects", capacity);
+    log!(info, "{} MiB in {} files, cache {} KiB", bytes >> 20, mounted.volume.inodes, capacity >> 10);
+    Ok(Service::new(mounted.volume, cache, abi::CHANNELS, 512))
 }

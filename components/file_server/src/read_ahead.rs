@@ -1,23 +1,21 @@
 //! How far to read ahead of one open file.
 //!
-//! A stream that goes on where it stopped doubles its window from 2 extents up to a limit; anything else
+//! A stream that goes on where it stopped doubles its window from 256 KiB up to a limit; anything else
 //! closes the window. New reads go out when three fifths of the window are used up, so that they go out many
 //! at a time and the disk driver is woken rarely, while the rest covers the time they take.
 
-use crate::cache::EXTENT;
-
-const START: u64 = 2;
+const START: u64 = 256 << 10;
 
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Stream {
     next: u64,
-    window: u64,  // extents
+    window: u64,  // bytes
     ordered: u64, // file offset up to which the disk has been asked
 }
 
 impl Stream {
     /// Note a read of `offset..end` and answer which part of the file to ask of the disk now: at least what
-    /// is read itself. `limit`: most extents ahead.
+    /// is read itself. `limit`: most bytes ahead.
     pub fn note(&mut self, offset: u64, end: u64, limit: u64) -> (u64, u64) {
         if offset != self.next {
             *self = Stream { next: end, window: 0, ordered: end };
@@ -26,8 +24,8 @@ impl Stream {
         self.window = (self.window * 2).clamp(START, limit.max(START));
         self.next = end;
         self.ordered = self.ordered.max(offset);
-        let goal = end.saturating_add(self.window * EXTENT as u64);
-        let least = end.saturating_add(self.window * 2 / 5 * EXTENT as u64);
+        let goal = end.saturating_add(self.window);
+        let least = end.saturating_add(self.window * 2 / 5);
         if self.ordered >= least {
             return (end, end);
         }

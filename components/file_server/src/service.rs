@@ -13,8 +13,8 @@ use alloc::vec::Vec;
 
 /// Walks at a time, each some 24 KiB; further requests with a path wait for one.
 const WALKS: usize = 16;
-/// Most extents that one stream reads ahead.
-const AHEAD: u64 = 40;
+/// Most bytes that one stream reads ahead.
+const AHEAD: u64 = 8 << 20;
 
 /// Answers, one per operation of fs@1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -180,7 +180,7 @@ impl<T: Copy> Service<T> {
         bytes: usize,
         clients: &mut C,
     ) {
-        let limit = AHEAD.min(self.cache.ahead_max() as u64);
+        let limit = AHEAD.min((self.cache.ahead_max() * self.cache.extent_bytes()) as u64);
         let prepared = self.opened(client, handle).and_then(|open| {
             if open.inode.kind != Kind::File {
                 return Err(if open.inode.kind == Kind::Directory { Failure::IsDirectory } else { Failure::Invalid });
@@ -262,7 +262,6 @@ impl<T: Copy> Service<T> {
 
     /// Tell of an ended disk read; `run` goes on from there.
     pub fn disk_completed(&mut self, buffer: usize, outcome: Outcome, disk: &dyn Disk) {
-        kill_point!("files.before_copy");
         self.cache.completed(buffer, outcome, disk);
     }
 
@@ -272,6 +271,7 @@ impl<T: Copy> Service<T> {
 
     /// First attempt at a request.
     fn begin<C: Clients<Ticket = T>>(&mut self, mut request: Request<T>, clients: &mut C) {
+        kill_point!("files.before_attempt");
         if !self.attempt(&mut request, clients) {
             self.requests.push(request);
         }
@@ -312,7 +312,7 @@ impl<T: Copy> Service<T> {
                     return false;
                 }
                 Err(Pause::Missing(block)) => {
-                    let extent = Extent::of_block(block);
+                    let extent = self.cache.extent_of(block);
                     request.waiting = match self.cache.want(extent, false) {
                         Want::Ready => continue,
                         Want::Coming => Waiting::Extent(extent),

@@ -1,15 +1,15 @@
 //! What the requests do: one attempt at each kind, which stops where a block is missing.
 
 use crate::blocks::{Failure, Stop, BLOCK};
-use crate::cache::{Extent, Want, EXTENT, EXTENT_BLOCKS};
+use crate::cache::Want;
 use crate::directory::{blocks_of, EntryBlock};
 use crate::erofs::{Inode, Kind};
 use crate::records;
 use crate::service::{Answer, Clients, Pause, Purpose, Report, Request, Service, Work};
 use crate::walk::{read_link, PATH_MAX};
 
-/// Reads ahead go out this many at a time, if so many are wanted: each batch wakes the driver.
-const BATCH: u64 = 24;
+/// Reads ahead go out for so many bytes at a time, if so many are wanted: each batch wakes the driver.
+const BATCH: u64 = 4 << 20;
 static ZEROS: [u8; BLOCK] = [0; BLOCK];
 
 impl<T: Copy> Service<T> {
@@ -144,14 +144,14 @@ impl<T: Copy> Service<T> {
                 return Ok(left.min(BLOCK));
             }
         };
-        let extent = Extent::of_block(position / BLOCK as u64);
-        let within = (position % EXTENT as u64) as usize;
-        let count = left.min(EXTENT - within);
+        let (extent, extent_bytes) = (self.cache.extent_of(position / BLOCK as u64), self.cache.extent_bytes());
+        let within = (position % extent_bytes as u64) as usize;
+        let count = left.min(extent_bytes - within);
         match self.cache.bytes(extent) {
             Some(bytes) => clients.write(ticket, at, &bytes[within..within + count]),
             None => return Err(Pause::Missing(position / BLOCK as u64)),
         }
-        if stream && within + count == EXTENT {
+        if stream && within + count == extent_bytes {
             self.cache.used_up(extent);
         }
         Ok(count)
@@ -196,8 +196,9 @@ impl<T: Copy> Service<T> {
 
     /// Ask the disk for part of a file before somebody waits for it; up to where that was possible.
     pub(crate) fn order(&mut self, inode: &Inode, from: u64, to: u64) -> u64 {
+        let extent_bytes = self.cache.extent_bytes() as u64;
         let mut room = self.cache.room_ahead() as u64;
-        if room < BATCH.min((to - from) / EXTENT as u64 + 1) {
+        if room < (BATCH / extent_bytes).min((to - from) / extent_bytes + 1) {
             return from;
         }
         let mut offset = from;
@@ -205,7 +206,7 @@ impl<T: Copy> Service<T> {
             let place = match self.volume.place(&mut self.cache, inode, offset) {
                 Ok(place) => place,
                 Err(Stop::Missing(block)) => {
-                    self.cache.want(Extent::of_block(block), true);
+                    self.cache.want(self.cache.extent_of(block), true);
                     return offset;
                 }
                 Err(Stop::Failed(_)) => return to, // whoever reads there will be told
@@ -213,10 +214,10 @@ impl<T: Copy> Service<T> {
             let end = offset + place.bytes.min(to - offset);
             if let Some(position) = place.position {
                 let (first, last) = (position, position + (end - offset) - 1);
-                for number in first / EXTENT as u64..=last / EXTENT as u64 {
-                    let extent = Extent::of_block(number * EXTENT_BLOCKS);
+                for number in first / extent_bytes..=last / extent_bytes {
+                    let extent = self.cache.extent_of(number * extent_bytes / BLOCK as u64);
                     if room == 0 || self.cache.want(extent, true) == Want::Full {
-                        return offset + (number * EXTENT as u64).saturating_sub(first);
+                        return offset + (number * extent_bytes).saturating_sub(first);
                     }
                     room -= 1;
                 }

@@ -19,7 +19,9 @@
 #define R3_SUPERVISE_ACTION_GIVE_UP 2u
 
 /* How a component wants to be treated: given up after more than `restarts` restarts within `within_ms` (0:
-   never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces. */
+   never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
+   `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that nobody
+   has to wait for the verdict on it. */
 #define R3_SUPERVISE_OP_CONFIGURE 1
 struct r3_supervise_configure_args {
     uint32_t component;
@@ -34,9 +36,14 @@ _Static_assert(offsetof(struct r3_supervise_configure_args, restarts) == 8, "res
 _Static_assert(offsetof(struct r3_supervise_configure_args, within_ms) == 12, "within_ms");
 _Static_assert(offsetof(struct r3_supervise_configure_args, steps) == 16, "steps");
 _Static_assert(sizeof(struct r3_supervise_configure_args) <= 40, "size");
+struct r3_supervise_configure_returns {
+    uint32_t foreseen;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_supervise_configure_returns, foreseen) == 0, "foreseen");
+_Static_assert(sizeof(struct r3_supervise_configure_returns) <= 40, "size");
 
 /* A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the same.
-   */
+   `foreseen`: of the death after this one, as above. */
 #define R3_SUPERVISE_OP_FAULT 2
 struct r3_supervise_fault_args {
     uint32_t component;
@@ -54,9 +61,11 @@ _Static_assert(sizeof(struct r3_supervise_fault_args) <= 40, "size");
 struct r3_supervise_fault_returns {
     uint32_t action;
     uint32_t delay_ms;
+    uint32_t foreseen;
 } __attribute__((packed));
 _Static_assert(offsetof(struct r3_supervise_fault_returns, action) == 0, "action");
 _Static_assert(offsetof(struct r3_supervise_fault_returns, delay_ms) == 4, "delay_ms");
+_Static_assert(offsetof(struct r3_supervise_fault_returns, foreseen) == 8, "foreseen");
 _Static_assert(sizeof(struct r3_supervise_fault_returns) <= 40, "size");
 
 /* The new instance serves. */

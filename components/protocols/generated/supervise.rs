@@ -21,6 +21,8 @@ pub const ACTION_GIVE_UP: u32 = 2;
 
 /// How a component wants to be treated: given up after more than `restarts` restarts within `within_ms` (0:
 /// never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
+/// `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that nobody
+/// has to wait for the verdict on it.
 pub static CONFIGURE: Operation = Operation {
     id: 1,
     name: "configure",
@@ -33,6 +35,7 @@ pub static CONFIGURE: Operation = Operation {
 };
 
 /// A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the same.
+/// `foreseen`: of the death after this one, as above.
 pub static FAULT: Operation = Operation {
     id: 2,
     name: "fault",
@@ -92,6 +95,31 @@ impl ConfigureArgs {
     }
 }
 
+/// Returned values of `configure`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConfigureReturns {
+    pub foreseen: u32,
+}
+
+impl ConfigureReturns {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            u64::from(self.foreseen),
+            0,
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> ConfigureReturns {
+        ConfigureReturns {
+            foreseen: args[0] as u32,
+        }
+    }
+}
+
 /// Arguments of `fault`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FaultArgs {
@@ -130,6 +158,7 @@ impl FaultArgs {
 pub struct FaultReturns {
     pub action: u32,
     pub delay_ms: u32,
+    pub foreseen: u32,
 }
 
 impl FaultReturns {
@@ -137,7 +166,7 @@ impl FaultReturns {
     pub fn pack(&self) -> [u64; 5] {
         [
             u64::from(self.action) | u64::from(self.delay_ms) << 32,
-            0,
+            u64::from(self.foreseen),
             0,
             0,
             0,
@@ -148,6 +177,7 @@ impl FaultReturns {
         FaultReturns {
             action: args[0] as u32,
             delay_ms: (args[0] >> 32) as u32,
+            foreseen: args[1] as u32,
         }
     }
 }
@@ -186,13 +216,15 @@ impl RecoveredArgs {
 pub trait Server {
     /// How a component wants to be treated: given up after more than `restarts` restarts within `within_ms`
     /// (0: never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
+    /// `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that
+    /// nobody has to wait for the verdict on it.
     /// Errors: inval, nospc.
-    fn configure(&mut self, call: &mut Call<'_>, args: ConfigureArgs) -> Answer<()> {
+    fn configure(&mut self, call: &mut Call<'_>, args: ConfigureArgs) -> Answer<ConfigureReturns> {
         Answer::Failed(Error::NOSYS)
     }
 
     /// A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the
-    /// same.
+    /// same. `foreseen`: of the death after this one, as above.
     /// Errors: noent, stale.
     fn fault(&mut self, call: &mut Call<'_>, args: FaultArgs) -> Answer<FaultReturns> {
         Answer::Failed(Error::NOSYS)
@@ -251,8 +283,8 @@ pub fn dispatch<S: Server + ?Sized>(port: &mut ServerPort, service: &mut S, requ
 }
 
 /// Answers a `configure` kept for later; nothing happens if its client is gone.
-pub fn answer_configure(port: &mut ServerPort, ticket: Ticket, answer: Answer<()>) {
-    port.answer(ticket, answer.map(|()| [0; 5]))
+pub fn answer_configure(port: &mut ServerPort, ticket: Ticket, answer: Answer<ConfigureReturns>) {
+    port.answer(ticket, answer.map(|values| values.pack()))
 }
 
 /// Answers a `fault` kept for later; nothing happens if its client is gone.
@@ -296,8 +328,11 @@ impl Client {
 
     /// How a component wants to be treated: given up after more than `restarts` restarts within `within_ms`
     /// (0: never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
-    pub fn configure(&mut self, args: &ConfigureArgs, input: &[u8]) -> Result<(), Error> {
-        self.0.call(&CONFIGURE, args.pack(), input, &mut []).map(drop)
+    /// `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that
+    /// nobody has to wait for the verdict on it.
+    pub fn configure(&mut self, args: &ConfigureArgs, input: &[u8]) -> Result<ConfigureReturns, Error> {
+        let reply = self.0.call(&CONFIGURE, args.pack(), input, &mut [])?;
+        Ok(ConfigureReturns::unpack(&reply.args))
     }
 
     /// Submits `configure`: `poll` tells when it is done.
@@ -306,7 +341,7 @@ impl Client {
     }
 
     /// A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the
-    /// same.
+    /// same. `foreseen`: of the death after this one, as above.
     pub fn fault(&mut self, args: &FaultArgs) -> Result<FaultReturns, Error> {
         let reply = self.0.call(&FAULT, args.pack(), &[], &mut [])?;
         Ok(FaultReturns::unpack(&reply.args))

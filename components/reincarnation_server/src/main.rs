@@ -10,7 +10,7 @@ mod policy;
 
 use memory::{Memory, Record};
 use policy::{History, Policy, Restart, Verdict, STEPS};
-use protocols::supervise::{self, ConfigureArgs, FaultArgs, FaultReturns, RecoveredArgs};
+use protocols::supervise::{self, ConfigureArgs, ConfigureReturns, FaultArgs, FaultReturns, RecoveredArgs};
 use rt::info::{self, RegionKind};
 use rt::{kill_point, log, Answer, Call, Error, ServerPort, Shared};
 
@@ -21,7 +21,7 @@ struct Supervisor {
 }
 
 impl supervise::Server for Supervisor {
-    fn configure(&mut self, call: &mut Call<'_>, args: ConfigureArgs) -> Answer<()> {
+    fn configure(&mut self, call: &mut Call<'_>, args: ConfigureArgs) -> Answer<ConfigureReturns> {
         let restart = match args.policy {
             supervise::POLICY_ALWAYS => Restart::Always,
             supervise::POLICY_NEVER => Restart::Never,
@@ -41,8 +41,9 @@ impl supervise::Server for Supervisor {
         let policy = Policy { restart, restarts, within_ms, steps, backoff_ms };
         // Configured again (this server was replaced), a component keeps its history.
         let history = self.memory.get(component as usize).map_or(History::new(), |known| known.history);
+        let foreseen = policy::foreseen(&policy, &history, history.last_ns()).into();
         if self.memory.put(component as usize, Record { policy, history }) {
-            Answer::Done(())
+            Answer::Done(ConfigureReturns { foreseen })
         } else {
             Answer::Failed(Error::NOSPC)
         }
@@ -66,7 +67,8 @@ impl supervise::Server for Supervisor {
             Verdict::RestartAfterMs(delay_ms) => (supervise::ACTION_RESTART_AFTER_DELAY, delay_ms),
             Verdict::GiveUp => (supervise::ACTION_GIVE_UP, 0),
         };
-        Answer::Done(FaultReturns { action, delay_ms })
+        let foreseen = policy::foreseen(&record.policy, &record.history, args.now_ns).into();
+        Answer::Done(FaultReturns { action, delay_ms, foreseen })
     }
 
     fn recovered(&mut self, _call: &mut Call<'_>, args: RecoveredArgs) -> Answer<()> {

@@ -62,6 +62,11 @@ impl History {
         History { deaths: 0, times: [0; DEATHS], streak: 0, last: None }
     }
 
+    /// Time of the last death; 0 before the first.
+    pub fn last_ns(&self) -> u64 {
+        self.death_ns(0).unwrap_or(0)
+    }
+
     /// Time of the death `back` deaths ago: 0 is the last one. None if that is not remembered.
     fn death_ns(&self, back: usize) -> Option<u64> {
         if back >= DEATHS {
@@ -85,14 +90,21 @@ pub fn judge(policy: &Policy, history: &mut History, epoch: u32, now_ns: u64) ->
         None => true,
     };
     history.streak = if has_recovered { 0 } else { history.streak.saturating_add(1) };
-    let verdict = verdict(policy, history, now_ns);
+    let verdict = verdict(policy, history, history.streak, now_ns);
     history.times[(history.deaths % DEATHS as u64) as usize] = now_ns;
     history.deaths += 1;
     history.last = Some((epoch, verdict));
     Ok(verdict)
 }
 
-fn verdict(policy: &Policy, history: &History, now_ns: u64) -> Verdict {
+/// Will the next death, whenever it comes, mean a restart at once? Time only makes a verdict milder, except that
+/// the table may begin anew.
+pub fn foreseen(policy: &Policy, history: &History, now_ns: u64) -> bool {
+    let at_once = |streak| verdict(policy, history, streak, now_ns) == Verdict::Restart;
+    at_once(0) && (history.deaths == 0 || at_once(history.streak.saturating_add(1)))
+}
+
+fn verdict(policy: &Policy, history: &History, streak: u32, now_ns: u64) -> Verdict {
     if policy.restart == Restart::Never || has_exhausted(policy, history, now_ns) {
         return Verdict::GiveUp;
     }
@@ -100,7 +112,7 @@ fn verdict(policy: &Policy, history: &History, now_ns: u64) -> Verdict {
     if policy.restart == Restart::Always || steps.is_empty() {
         return Verdict::Restart;
     }
-    match steps[(history.streak as usize).min(steps.len() - 1)] {
+    match steps[(streak as usize).min(steps.len() - 1)] {
         0 => Verdict::Restart,
         delay_ms => Verdict::RestartAfterMs(delay_ms),
     }
@@ -228,6 +240,56 @@ mod tests {
         }
         assert_eq!(history, before);
         assert_eq!(judge(&table, &mut history, 8, 9 * MS), Ok(Verdict::RestartAfterMs(2)));
+    }
+
+    /// What is foreseen before the first death and after each of those at these times.
+    fn foresights(policy: &Policy, times_ms: &[u64]) -> Vec<bool> {
+        let mut history = History::new();
+        let mut all = vec![foreseen(policy, &history, 0)];
+        for (number, time) in times_ms.iter().enumerate() {
+            judge(policy, &mut history, number as u32 + 1, time * MS).unwrap();
+            assert_eq!(history.last_ns(), time * MS);
+            all.push(foreseen(policy, &history, time * MS));
+        }
+        all
+    }
+
+    #[test]
+    fn a_promise_is_never_broken_by_this_server() {
+        let tables: [&[u32]; 6] = [&[], &[0], &[0, 5], &[5, 0], &[0, 0, 5], &[0, 900, 0]];
+        let pauses = [0, 1, 999, 1000, 1001, 1801, 5000];
+        let mut promised = 0;
+        for (table, restarts) in tables.iter().flat_map(|table| (0..4).map(move |restarts| (*table, restarts))) {
+            let restart = if table.is_empty() { Restart::Always } else { Restart::Backoff };
+            let policy = policy(restart, restarts, 1000, table);
+            for number in 0..pauses.len().pow(3) {
+                let (mut history, mut now) = (History::new(), 10_000 * MS);
+                for death in 0..3 {
+                    if foreseen(&policy, &history, now) {
+                        promised += 1;
+                        for pause in pauses {
+                            let verdict = judge(&policy, &mut history.clone(), death + 1, now + pause * MS);
+                            assert_eq!(verdict, Ok(Verdict::Restart), "{policy:?} {history:?} {pause}");
+                        }
+                    }
+                    now += pauses[number / pauses.len().pow(death) % pauses.len()] * MS;
+                    judge(&policy, &mut history, death + 1, now).unwrap();
+                }
+            }
+        }
+        assert!(promised > 1000);
+    }
+
+    #[test]
+    fn what_is_foreseen_happens() {
+        assert_eq!(foresights(&policy(Restart::Always, 0, 0, &[]), &[1, 2]), [true; 3]);
+        assert_eq!(foresights(&policy(Restart::Never, 0, 0, &[]), &[]), [false]);
+        let growing = policy(Restart::Backoff, 0, 0, &[0, 0, 10]);
+        assert_eq!(foresights(&growing, &[1, 2, 3, 9000]), [true, true, false, false, true]);
+        let shrinking = policy(Restart::Backoff, 0, 0, &[10, 0]);
+        assert_eq!(foresights(&shrinking, &[1, 2]), [false; 3]); // it may begin anew
+        let limited = policy(Restart::Always, 2, 1000, &[]);
+        assert_eq!(foresights(&limited, &[1, 2, 5000]), [true, true, false, true]);
     }
 
     #[test]

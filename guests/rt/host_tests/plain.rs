@@ -72,6 +72,26 @@ fn ticks_and_nanoseconds() {
 }
 
 #[test]
+fn nothing_counts_before_start() {
+    // A spare begins with pages that are right only once it is adopted, and may have to wait for long.
+    fake::reset();
+    fake::write(0, rt::abi::Info::default());
+    fake::set_wall_clock(5);
+    fake::set_handler(Box::new(|number, _| {
+        assert_eq!(number, rt::abi::HYPERCALL_START);
+        fake::reset();
+        fake::advance(1_000_000);
+        fake::set_wall_clock(1_700_000_000_000_000_000);
+        (0, 0)
+    }));
+    rt::start::begin();
+    let since = rt::time::wall_clock_ns() - 1_700_000_000_000_000_000;
+    assert!((1..100).contains(&since), "{since} ns after the adoption");
+    fake::advance(50_000);
+    assert!((50_000..50_100).contains(&(rt::time::wall_clock_ns() - 1_700_000_000_000_000_000)));
+}
+
+#[test]
 fn errors_have_names() {
     assert_eq!(format!("{}", Error::DEAD), "dead (-200)");
     assert_eq!(format!("{:?}", Error::from_number(-9999)), "unknown error (-9999)");

@@ -111,6 +111,23 @@ fn what_was_answered_in_time_has_not_expired_because_the_client_looks_late() {
 }
 
 #[test]
+fn a_machine_that_was_stopped_is_no_reason_to_give_up() {
+    let world = World::new(4);
+    let (mut client, mut server) = (world.client(), world.server());
+    client.submit(&READ, [1, 0, 0, 0, 0], &[]).unwrap();
+    client.submit(&READ, [2, 0, 0, 0, 0], &[]).unwrap();
+    fake::advance(40_000_000_000);
+    assert_eq!(client.poll(), None, "the server was stopped, too");
+    let request = take_all(&mut server)[0];
+    echo(&mut server, &request, 8);
+    let done = client.poll().unwrap();
+    assert!(done.result.is_ok());
+    client.release(done);
+    fake::advance(40_000_000_000);
+    assert_eq!(client.poll().unwrap().result, Err(Error::TIMEOUT), "once");
+}
+
+#[test]
 fn a_deadline_ends_a_request_and_its_late_answer_frees_the_buffer() {
     let world = World::new(1);
     let (mut client, mut server) = (world.client(), world.server());

@@ -112,6 +112,8 @@ pub const DOORBELL_QUEUE: usize = 64;
 // status_page: first page of the read-only window: one entry per channel, written by the hypervisor
 /// u32 state, u32 epoch, u64 reserved
 pub const STATUS_ENTRY_SIZE: usize = 16;
+/// u64, ns since 1970 (UTC) when this instance was started: guests print dates, never trust them
+pub const STATUS_WALL_CLOCK: usize = 0x800;
 
 // telemetry_layout
 pub const TELEMETRY_REPLAYS: usize = 0x400;
@@ -257,6 +259,8 @@ pub const FAULT_INTERNAL: u32 = 20;
 pub const FAULT_REPLACED: u32 = 21;
 
 // hypercall
+/// () a warm spare waits here, all prepared, until it is adopted; what the info pages say is valid only from then on
+pub const HYPERCALL_START: u64 = 17;
 /// () initialisation is over; the service loop begins
 pub const HYPERCALL_READY: u64 = 1;
 /// (timeout_ns, rest_ns) rest (10 ms at most, whatever happens), then block until a doorbell, an interrupt or the time-out (all ones: none); result 0 woken, 1 time-out
@@ -320,7 +324,7 @@ impl Slot {
 
 const _: () = assert!(core::mem::size_of::<Slot>() == Slot::SIZE);
 
-/// Layout `info`, 120 bytes.
+/// Layout `info`, 104 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Info {
@@ -339,13 +343,10 @@ pub struct Info {
     /// longest spin before a wait
     pub spin_ns: u64,
     pub name: [u8; 32],
-    /// CLOCK_REALTIME (ns since 1970, UTC) at tick wall_clock_tsc: guests print dates, never trust them
-    pub wall_clock_ns: u64,
-    pub wall_clock_tsc: u64,
 }
 
 impl Info {
-    pub const SIZE: usize = 120;
+    pub const SIZE: usize = 104;
     pub const OFFSET_MAGIC: usize = 0;
     pub const OFFSET_ABI_VERSION: usize = 8;
     pub const OFFSET_EPOCH: usize = 12;
@@ -359,8 +360,6 @@ impl Info {
     pub const OFFSET_HEAP_SIZE: usize = 56;
     pub const OFFSET_SPIN_NS: usize = 64;
     pub const OFFSET_NAME: usize = 72;
-    pub const OFFSET_WALL_CLOCK_NS: usize = 104;
-    pub const OFFSET_WALL_CLOCK_TSC: usize = 112;
 }
 
 const _: () = assert!(core::mem::size_of::<Info>() == Info::SIZE);

@@ -28,6 +28,9 @@ use alloc::vec::Vec;
 /// provided that the client polls.
 const HOLD_BACK_NS: u64 = 1_000_000;
 
+/// Later than this after a deadline nobody looks who has not been stopped.
+const LATE_MS: u64 = 100;
+
 /// Where the connection is, as this client has taken note of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Connection {
@@ -187,6 +190,7 @@ impl Client {
         entry.input.extend_from_slice(input);
         entry.limit = limit;
         entry.replayed = false;
+        entry.excused = false;
         telemetry::add(telemetry::CALLS, 1);
         self.follow();
         if self.connection == Connection::Open && self.entries[usize::from(buffer)].phase == Phase::Queued {
@@ -488,6 +492,12 @@ impl Client {
             let entry = &mut self.entries[buffer];
             if entry.phase != Phase::Sent {
                 continue;
+            }
+            // Who sees so late that a deadline has passed was stopped, and perhaps the whole machine with it: the
+            // server has had no time either. Once; a program that never looks in time must not wait for ever.
+            if !entry.excused && now.saturating_sub(entry.deadline) > time::ms_to_ticks(LATE_MS) {
+                entry.excused = true;
+                entry.deadline = now.saturating_add(entry.limit);
             }
             if entry.deadline > now {
                 self.next_deadline = self.next_deadline.min(entry.deadline);

@@ -78,6 +78,11 @@ pub fn set_status(channel: u32, state: u32, epoch: u32) {
     with(|world| world.status[channel as usize * 2] = u64::from(epoch) << 32 | u64::from(state));
 }
 
+/// Writes the time of the start into the status page.
+pub fn set_wall_clock(ns: u64) {
+    with(|world| world.status[abi::STATUS_WALL_CLOCK / 8] = ns);
+}
+
 /// Moves the clock.
 pub fn advance(ticks: u64) {
     with(|world| world.ticks += ticks);

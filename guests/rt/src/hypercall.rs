@@ -24,6 +24,11 @@ fn call(number: u64, arguments: [u64; 6]) -> Result<u64, Error> {
     }
 }
 
+/// Waits for the adoption of a warm spare; returns at once in an instance that has been told to run.
+pub fn start() {
+    let _ = call(abi::HYPERCALL_START, [0; 6]);
+}
+
 /// Initialisation is over; the service loop begins.
 pub fn ready() {
     let _ = call(abi::HYPERCALL_READY, [0; 6]);

@@ -2,9 +2,10 @@
 //!
 //! They exist in builds with `--cfg kill_points` only; in every other build the macro is nothing. What a test
 //! wants stands in the last part of the telemetry page before the instance starts: the number of a point, and
-//! at which passage of it to die. Death is a store to the address that is the point's number (all lie below
-//! NULL_GUARD_END), so that the fault record says where it was. Every passage is noted, too: a trail of the last
-//! ones, by which a test can tell what a request has passed.
+//! at which passage of it to die, or to hang in an endless loop. Death is a store to the address that is the point's number (all lie below
+//! NULL_GUARD_END), so that the fault record says where it was. Passages are noted, too (of many in a row at one
+//! point the first): the last ones as a trail, and which points were passed at all, by
+//! which a test can tell what way a request has gone.
 
 /// Passes a point. Allowed wherever a statement is.
 #[macro_export]
@@ -30,8 +31,12 @@ mod planted {
     const TRAIL_COUNT: usize = 0xc00;
     const TRAIL: usize = 0xc10;
     const TRAIL_SLOTS: u32 = 256;
+    const SEEN: usize = 0xe10;
+    const SEEN_SLOTS: usize = 64;
     const PLANTED: usize = 0xf00;
     const PASSAGES: usize = 0xf04;
+    /// Beside the number of passages: do not die, but never go on.
+    const HANG: u32 = 1 << 31;
 
     /// The number of a point: FNV-1a of its name, folded to 16 bits. 0 is no point.
     pub const fn number(name: &str) -> u16 {
@@ -51,16 +56,26 @@ mod planted {
         unsafe {
             let word = |offset: usize| page().add(offset).cast::<u32>();
             let count = ptr::read_volatile(word(TRAIL_COUNT));
-            let slot = TRAIL + 2 * (count % TRAIL_SLOTS) as usize;
-            ptr::write_volatile(page().add(slot).cast::<u16>(), number);
-            ptr::write_volatile(word(TRAIL_COUNT), count.wrapping_add(1));
+            let slot = |count: u32| page().add(TRAIL + 2 * (count % TRAIL_SLOTS) as usize).cast::<u16>();
+            if count == 0 || ptr::read_volatile(slot(count - 1)) != number {
+                ptr::write_volatile(slot(count), number);
+                ptr::write_volatile(word(TRAIL_COUNT), count.wrapping_add(1));
+                let seen = |at: usize| page().add(SEEN + 2 * at).cast::<u16>();
+                let place = |at: &usize| matches!(ptr::read_volatile(seen(*at)), old if old == 0 || old == number);
+                if let Some(at) = (0..SEEN_SLOTS).find(place) {
+                    ptr::write_volatile(seen(at), number);
+                }
+            }
             if ptr::read_volatile(word(PLANTED)) != u32::from(number) {
                 return;
             }
             let left = ptr::read_volatile(word(PASSAGES));
-            if left > 1 {
+            if left & !HANG > 1 {
                 ptr::write_volatile(word(PASSAGES), left - 1);
                 return;
+            }
+            while left & HANG != 0 {
+                core::hint::spin_loop();
             }
             // There is nothing at this address, on purpose.
             core::arch::asm!("mov byte ptr [{}], 0", in(reg) u64::from(number), options(noreturn));

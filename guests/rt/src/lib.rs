@@ -35,6 +35,8 @@ pub mod start;
 pub mod telemetry;
 pub mod time;
 pub mod wait;
+#[cfg(not(host_test))]
+mod warm;
 
 pub use channel::{Channel, Protocol, State};
 pub use client::Client;

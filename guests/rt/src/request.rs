@@ -78,6 +78,8 @@ pub(crate) struct Entry {
     /// Ticks it may take.
     pub limit: u64,
     pub replayed: bool,
+    /// It was given its time anew, because nobody looked when it was over.
+    pub excused: bool,
     /// The server owes a reply although the request has expired.
     pub late: bool,
     pub result: Result<Reply, Error>,
@@ -108,6 +110,7 @@ impl Entry {
             deadline: u64::MAX,
             limit: u64::MAX,
             replayed: false,
+            excused: false,
             late: false,
             result: Err(Error::DEAD),
             saved: None,

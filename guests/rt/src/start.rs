@@ -1,5 +1,6 @@
 //! The way into a program: `component!` and `program!`, and what is done before its first function runs.
 
+use crate::hypercall;
 use crate::info::{self, RegionKind};
 use crate::platform;
 use crate::telemetry;
@@ -65,16 +66,21 @@ macro_rules! entry {
     };
 }
 
-/// What every program needs before its own code runs: the heap, and a look at the info pages.
+/// What every program needs before its own code runs: the heap, and a look at the info pages. Everything before
+/// `start` is done by a spare that does not know yet when, or whether, it will be needed.
 #[doc(hidden)]
 pub fn begin() {
-    let tsc = platform::ticks();
     #[cfg(not(host_test))]
     {
         let (base, size) = info::heap();
         // SAFETY: the first thing a program does, with the memory the hypervisor set aside for it.
         unsafe { crate::heap::initialise(base, size) };
+        if info::start() != info::Start::Fresh {
+            crate::warm::touch_all();
+        }
     }
+    hypercall::start();
+    let tsc = platform::ticks();
     info::check();
     telemetry::record_start(tsc);
 }

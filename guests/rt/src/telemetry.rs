@@ -66,6 +66,11 @@ pub(crate) fn record_start(tsc: u64) {
     add(START_TSC, tsc);
 }
 
+/// The tick at which the first instruction ran.
+pub(crate) fn start_tsc() -> u64 {
+    get(START_TSC)
+}
+
 /// Notes in the replay ring that the first replayed request of `epoch` has been answered.
 pub(crate) fn record_replay(channel: u32, epoch: u32, tsc: u64) {
     let entry = get(REPLAY_COUNT) as usize % abi::TELEMETRY_REPLAY_SLOTS;

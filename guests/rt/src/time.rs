@@ -1,6 +1,7 @@
 //! Time: ticks of the time-stamp counter, which runs at `info.tsc_khz` in every VM of a system.
 
 use crate::info;
+use crate::telemetry;
 pub use crate::platform::ticks;
 
 const NS_PER_MS: u128 = 1_000_000;
@@ -22,9 +23,9 @@ pub fn ms_to_ticks(ms: u64) -> u64 {
     ns_to_ticks(ms.saturating_mul(1_000_000))
 }
 
-/// Nanoseconds since 1970 (UTC) by the host's clock when this VM was started, carried on by the TSC.
-/// For dates to print; nothing may depend on it being right.
+/// Nanoseconds since 1970 (UTC) by the host's clock when this instance was started, carried on by the TSC,
+/// which may have begun anywhere. For dates to print; nothing may depend on it being right.
 pub fn wall_clock_ns() -> u64 {
-    let (ns, tsc) = info::wall_clock();
-    ns.saturating_add(ticks_to_ns(ticks().saturating_sub(tsc)))
+    let since = ticks().saturating_sub(telemetry::start_tsc());
+    info::wall_clock_ns().saturating_add(ticks_to_ns(since))
 }

@@ -1,7 +1,7 @@
 //! A disk in memory whose reads end in any order, fail, or lie, as the test asks.
 
 use crate::blocks::BLOCK;
-use crate::cache::{Disk, Outcome, EXTENT};
+use crate::cache::{Disk, Outcome, Store, EXTENT};
 
 /// xorshift64*: the same numbers for the same seed, everywhere.
 pub struct Random(u64);
@@ -32,7 +32,8 @@ pub struct Mishap {
 
 pub struct SimulatedDisk<S> {
     source: S,
-    buffers: Vec<Vec<u64>>,
+    buffers: Vec<*mut u64>,
+    buffer_bytes: usize,
     pub pending: Vec<(usize, u64, usize)>,
     pub mishaps: Vec<Mishap>,
     pub reads: u64,
@@ -65,10 +66,13 @@ impl Source for std::fs::File {
 }
 
 impl<S: Source> SimulatedDisk<S> {
-    pub fn new(source: S, buffers: usize, seed: u64) -> SimulatedDisk<S> {
+    /// Buffers of 128 KiB times `scale`, as long as this lives.
+    pub fn new(source: S, buffers: usize, scale: usize, seed: u64) -> SimulatedDisk<S> {
+        let buffer = || Box::leak(vec![0u64; scale * EXTENT / 8].into_boxed_slice()).as_mut_ptr();
         SimulatedDisk {
             source,
-            buffers: (0..buffers).map(|_| vec![0; EXTENT / 8]).collect(),
+            buffers: (0..buffers).map(|_| buffer()).collect(),
+            buffer_bytes: scale * EXTENT,
             pending: Vec::new(),
             mishaps: Vec::new(),
             reads: 0,
@@ -76,8 +80,19 @@ impl<S: Source> SimulatedDisk<S> {
         }
     }
 
+    /// For a cache that keeps what it reads in the buffers.
+    pub fn store(&self) -> Store {
+        let buffers = self.buffers.iter().map(|buffer| *buffer as *const u8).collect();
+        Store::InPlace { buffers, blocks: (self.buffer_bytes / BLOCK) as u64 }
+    }
+
     pub fn source(&mut self) -> &mut S {
         &mut self.source
+    }
+
+    /// How many reads end before anybody looks.
+    pub fn at_once(&mut self) -> u64 {
+        1 + self.random.below(8)
     }
 
     /// End one pending read, any of them: the buffer and how it went.
@@ -105,27 +120,44 @@ impl<S: Source> SimulatedDisk<S> {
                 }
             }
         }
-        for (word, chunk) in self.buffers[buffer].iter_mut().zip(contents.chunks_exact(8)) {
-            *word = u64::from_le_bytes(chunk.try_into().unwrap());
-        }
+        self.put(buffer, &contents);
         Some((buffer, outcome))
+    }
+}
+
+impl<S> Drop for SimulatedDisk<S> {
+    fn drop(&mut self) {
+        for buffer in &self.buffers {
+            // SAFETY: leaked in `new`, of this length; the cache does not look at it any more.
+            drop(unsafe { Box::from_raw(std::ptr::slice_from_raw_parts_mut(*buffer, self.buffer_bytes / 8)) });
+        }
+    }
+}
+
+impl<S> SimulatedDisk<S> {
+    fn put(&mut self, buffer: usize, bytes: &[u8]) {
+        // SAFETY: a buffer has so many bytes (asserted when the read began), and the cache looks only at those whose
+        // reads have ended.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.buffers[buffer] as *mut u8, bytes.len()) };
     }
 }
 
 impl<S: Source> Disk for SimulatedDisk<S> {
     fn read(&mut self, buffer: usize, position: u64, bytes: usize) -> bool {
-        assert!(bytes <= EXTENT && bytes % BLOCK == 0 && position % BLOCK as u64 == 0);
+        assert!(bytes <= self.buffer_bytes && bytes % BLOCK == 0 && position % BLOCK as u64 == 0);
         assert!(position + bytes as u64 <= self.source.bytes(), "read behind the end of the disk");
         assert!(!self.pending.iter().any(|pending| pending.0 == buffer), "buffer used twice");
         if self.random.below(8) == 0 && !self.pending.is_empty() {
             return false;
         }
+        // From now on the device writes there as it likes: whoever looked would notice.
+        self.put(buffer, &vec![0xa5; self.buffer_bytes]);
         self.pending.push((buffer, position, bytes));
         self.reads += 1;
         true
     }
 
     fn memory(&self, buffer: usize) -> *const u8 {
-        self.buffers[buffer].as_ptr() as *const u8
+        self.buffers[buffer] as *const u8
     }
 }

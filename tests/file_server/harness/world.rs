@@ -1,6 +1,6 @@
 //! A mounted image, its service, and clients whose answers are collected.
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Store};
 use crate::crc32c::Checksum;
 use crate::disk::{SimulatedDisk, Source};
 use crate::mount::mount;
@@ -46,12 +46,15 @@ impl Clients for Answers {
 }
 
 pub struct World<S: Source> {
+    pub service: Service<usize>, // its cache may be in the disk's buffers: dropped first
     pub disk: SimulatedDisk<S>,
-    pub service: Service<usize>,
     pub answers: Answers,
 }
 
 impl<S: Source> World<S> {
+    /// A cache of `frames` extents. The seed says how: odd ones make checksums without the CPU's instruction; two of
+    /// four copy out of I/O buffers, the others keep what they read in these, in extents 2 or (of each eight) 8 times
+    /// as long.
     pub fn new(source: S, frames: usize, seed: u64) -> Result<World<S>, &'static str> {
         let checksum = Checksum::new(seed % 2 == 1);
         let bytes = source.bytes();
@@ -59,9 +62,17 @@ impl<S: Source> World<S> {
             source.fill(position, into);
             Ok(())
         })?;
-        let cache = Cache::new(mounted.seal, mounted.roots, checksum, frames, BUFFERS);
+        let (disk, store) = match seed % 4 {
+            0 | 1 => (SimulatedDisk::new(source, BUFFERS, 1, seed), Store::Copied { frames, buffers: BUFFERS }),
+            _ => {
+                let disk = SimulatedDisk::new(source, frames, if seed & 4 == 0 { 2 } else { 8 }, seed);
+                let store = disk.store();
+                (disk, store)
+            }
+        };
+        let cache = Cache::new(mounted.seal, mounted.roots, checksum, store);
         let service = Service::new(mounted.volume, cache, 16, 64);
-        Ok(World { disk: SimulatedDisk::new(source, BUFFERS, seed), service, answers: Answers::default() })
+        Ok(World { disk, service, answers: Answers::default() })
     }
 
     /// Run until every request is answered. False: no end after `limit` disk reads, or nothing left to wait for.
@@ -75,9 +86,13 @@ impl<S: Source> World<S> {
             if self.disk.reads > end {
                 return false;
             }
-            match self.disk.complete_one() {
-                Some((buffer, outcome)) => self.service.disk_completed(buffer, outcome, &self.disk),
-                None => return false,
+            if self.disk.pending.is_empty() {
+                return false;
+            }
+            for _ in 0..self.disk.at_once() {
+                if let Some((buffer, outcome)) = self.disk.complete_one() {
+                    self.service.disk_completed(buffer, outcome, &self.disk);
+                }
             }
         }
     }
