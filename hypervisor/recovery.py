@@ -170,6 +170,9 @@ class Recovery:
                 away = peer is not None and not peer.running  # it will offer to reopen when it is back
                 state = abi.ChannelState.DEAD if away else abi.ChannelState.OPEN
                 component.set_state(end, state, connection.epoch)
+        if component.device:  # first: its way to being set up is longer than the driver's
+            self._stop_device()
+            component.device.start(system.pools_of(component))
         instance = system.take_spare(component)
         self.successor = instance
         instance.apply(component.adopt(instance, abi.Start.RESTART))
@@ -177,9 +180,6 @@ class Recovery:
         instance.move(Lifecycle.RUNNING)
         for end, connection in component.connections:
             system.offer_reopen(end, connection, self.record.time_ns)
-        if component.device:
-            self._stop_device()
-            component.device.start(system.pools_of(component))
 
     def ready(self) -> None:
         """The successor serves."""

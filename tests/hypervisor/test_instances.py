@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -122,6 +123,16 @@ def test_kill_and_gone(instance: Instance) -> None:
     assert process.returncode == -signal.SIGKILL and instance.gone
     instance.kill()
     assert instance.cpu_ns() >= used, "what was read last, now that nothing can be"
+
+
+def test_cpu_time_is_known_after_the_end(instance: Instance) -> None:
+    """Its process is gone when the counters of the dead are added up."""
+    with subprocess.Popen(["yes"], stdout=subprocess.DEVNULL) as process:
+        instance.spawned(process.pid, os.pidfd_open(process.pid))
+        while time.clock_gettime_ns(~process.pid << 3 | 2) < 2_000_000:
+            time.sleep(0.001)
+        instance.kill()
+    assert instance.gone and instance.cpu_ns() >= 2_000_000
 
 
 def test_killed_before_its_process_is_known(instance: Instance) -> None:

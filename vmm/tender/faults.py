@@ -42,11 +42,11 @@ def in_window(address: int) -> bool:
 def examine(vm: VirtualMachine, event: int, ram: memoryview) -> Fault:
     """The fault behind an event of `vcpu_run` other than a hypercall or a stop."""
     vcpu = vm.vcpu
-    registers = vm.registers()
     if event == lib.EVENT_EXCEPTION:
         return _exception(vm, vcpu.detail, ram)
     if event == lib.EVENT_MISSING:
         return _find_missing(vm, ram)
+    registers = vm.registers()
     if event == lib.EVENT_ADDRESS:
         return _address(vcpu.address, bool(vcpu.detail), registers)
     if event == lib.EVENT_DOORBELL:

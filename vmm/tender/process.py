@@ -247,6 +247,8 @@ def prepare(kvm: Kvm, plan: Plan, fds: Sequence[int], sock: socket.socket) -> Te
     vm = VirtualMachine(kvm, ram_address, plan.memory, ffi.cast("uint64_t *", stats))
     vm.warm_up()
     vm.enter_user_mode(plan.entry, plan.memory, abi.INFO)
+    # A rehearsal: what a fault needs is copied from the zygote, page by page, when it is first used.
+    json.dumps(faults.examine(vm, lib.EVENT_EXCEPTION, ram).registers)
     return Tender(sock, vm, GuestMemory(ram, plan.mappings), plan.allowed)
 
 
