@@ -170,11 +170,10 @@ class Recovery:
                 away = peer is not None and not peer.running  # it will offer to reopen when it is back
                 state = abi.ChannelState.DEAD if away else abi.ChannelState.OPEN
                 component.set_state(end, state, connection.epoch)
+        self.successor = instance = system.take_spare(component)
         if component.device:  # first: its way to being set up is longer than the driver's
             self._stop_device()
             component.device.start(system.pools_of(component))
-        instance = system.take_spare(component)
-        self.successor = instance
         instance.apply(component.adopt(instance, abi.Start.RESTART))
         instance.started_ns = time.monotonic_ns()
         instance.move(Lifecycle.RUNNING)
