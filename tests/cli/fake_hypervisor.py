@@ -6,6 +6,7 @@ $FAKE_TREE, changed as $FAKE_CHANGE says.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -30,8 +31,9 @@ COUNTED = {
 
 
 def send(link: socket.socket, event: str, **fields: object) -> None:
-    """One event line."""
-    link.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
+    """One event line, if anybody listens."""
+    with contextlib.suppress(OSError):
+        link.sendall(json.dumps({"event": event, **fields}).encode() + b"\n")
 
 
 def escaped(path: str) -> str:

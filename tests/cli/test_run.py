@@ -192,6 +192,19 @@ def test_signal_stops_in_good_order(tmp_path: Path, system_file: Path, number: s
     assert (tmp_path / "request.json.stopped").read_bytes() == b'{"stop": true}\n'
 
 
+@pytest.mark.parametrize("pause", [0, 0.0001, 0.001])
+def test_further_signals_only_hurry(tmp_path: Path, system_file: Path, pause: float) -> None:
+    """`timeout` and terminals send several, to a process and to its group."""
+    process = start(tmp_path, system_file, "wait")
+    numbers = (signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in numbers:
+        process.send_signal(number)
+        time.sleep(pause)
+    _, complaint = process.communicate(timeout=END_SECONDS)
+    assert complaint == b""
+    assert process.returncode - 128 in numbers
+
+
 def test_signal_stops_one_that_does_not_listen(tmp_path: Path, system_file: Path) -> None:
     process = start(tmp_path, system_file, "deaf")
     (hypervisor,) = children(process.pid)

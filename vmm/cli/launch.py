@@ -75,10 +75,6 @@ class Interrupted(Exception):
         self.number = number
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted(number)
-
-
 def machine() -> dict[str, int]:
     """What the mechanism is told about this host."""
     from vmm import probe  # while the hypervisor process starts
@@ -248,16 +244,27 @@ class Launch:
             self._awake.close()
 
     def wait(self) -> Ending:
-        """Wait for the end. SIGINT, SIGTERM and SIGHUP stop the system and give 128 + their number."""
-        previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+        """Wait for the end. SIGINT, SIGTERM and SIGHUP stop the system and give 128 + their number. From then
+        on further ones only mean not to wait for good order, until this process ends."""
+
+        def hurry(number: int, frame: FrameType | None) -> None:
+            with contextlib.suppress(OSError):
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+        def interrupt(number: int, frame: FrameType | None) -> None:
+            for each in _SIGNALS:
+                signal.signal(each, hurry)
+            raise Interrupted(number)
+
+        previous = {number: signal.signal(number, interrupt) for number in _SIGNALS}
         try:
-            return self._wait()
+            ending = self._wait()
         except Interrupted as interrupted:
             self._stop()
             return Ending(128 + interrupted.number, {})
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+        return ending
 
     def _wait(self) -> Ending:
         for event in self.events():
@@ -273,7 +280,7 @@ class Launch:
         raise CommandError(f"the hypervisor process died ({how}), and its system with it; run it again")
 
     def _stop(self) -> None:
-        """End the system in good order within STOP_SECONDS; a second signal does not wait."""
+        """End the system in good order within STOP_SECONDS."""
         deadline = time.monotonic() + STOP_SECONDS
         try:
             self._stop_chores()
@@ -282,7 +289,7 @@ class Launch:
             for event in self.events():
                 if event["event"] == "ended" or time.monotonic() > deadline:
                     return
-        except (Interrupted, TimeoutError):
+        except TimeoutError:
             pass
 
     def close(self) -> None:
@@ -291,7 +298,7 @@ class Launch:
         self._socket.close()
         try:
             self.process.wait(STOP_SECONDS)
-        except (subprocess.TimeoutExpired, Interrupted):
+        except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
         if self._path:
