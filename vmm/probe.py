@@ -129,6 +129,7 @@ def _enter_jail(writing: int) -> NoReturn:
     why = "it ended"
     try:
         why = "cannot enter the jail"
+        jail.share()
         jail.confine([writing])
         why = "cannot seal the jail"
         jail.seal("tender")

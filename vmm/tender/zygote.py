@@ -31,7 +31,7 @@ class Zygote:
 
     def __init__(self, sock: socket.socket, kvm: Kvm) -> None:
         self.sock, self.kvm = sock, kvm
-        self.as_root = jail.privileged()
+        self.as_root = jail.share()
         self.children: set[int] = set()  # their pids stay theirs until they are reaped here
 
     def serve(self) -> None:
@@ -95,10 +95,8 @@ def main(sock: socket.socket) -> NoReturn:
         finally:
             for pid in zygote.children:  # a stopped one would not see that its socket has closed
                 os.kill(pid, signal.SIGKILL)
-    except KvmError as error:
-        wire.send(sock, wire.Kind.SPAWNED, 0, (0,), str(error).encode())
-    except (OSError, wire.WireError):
-        pass  # the hypervisor has gone, or talks nonsense
+    except (KvmError, OSError, wire.WireError) as error:
+        wire.send(sock, wire.Kind.SPAWNED, 0, (0,), str(error).encode())  # in vain if the hypervisor has gone
     finally:
         os._exit(status)
 
