@@ -14,7 +14,10 @@ def main() -> int:
         return 130
     build = Command("images.image_command", "build a disk image from a directory")
     verify = Command("images.verify_command", "read every file of a directory through a system and compare")
-    return run_command(more={"image": build, "verify": verify})
+    bed = Command(
+        "images.bed.command", "run a command on a stock KVM, in an emulated machine", takes_program=True
+    )
+    return run_command(more={"image": build, "verify": verify, "bed": bed})
 
 
 if __name__ == "__main__":

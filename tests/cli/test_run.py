@@ -133,7 +133,7 @@ def test_report_without_room(r3s3: Run, system_file: Path) -> None:
          ".: is a directory; name a file for the report"),
         (["-s", "mine", "ps"], "-s: options come after the command, as in r3s3 ps -s"),
         (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify'),
-        ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify"),
+        ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify, bed"),
     ],
 )  # fmt: skip
 def test_bad_input(r3s3: Run, system_file: Path, arguments: list[str], message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import mmap
 import os
@@ -47,15 +48,21 @@ _start:
 
 @cache
 def assemble(source: str, *flags: str) -> bytes:
-    """An ELF image of AT&T assembly; `_start` is at its beginning, r/o and r/w data may follow."""
+    """An ELF image of AT&T assembly; `_start` is at its beginning, r/o and r/w data may follow. Kept from one run
+    to the next."""
     WORK.mkdir(parents=True, exist_ok=True)
-    base = WORK / f"guest{abs(hash((source, flags)))}-{os.getpid()}"
+    digest = hashlib.sha256(repr((PRELUDE, source, flags)).encode()).hexdigest()[:32]
+    made = WORK / f"{digest}.elf"
+    if made.exists():
+        return made.read_bytes()
+    base = WORK / f"{digest}-{os.getpid()}"
     base.with_suffix(".S").write_text(PRELUDE + source + "\n")
     command = ["gcc", "-nostdlib", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"]
     command += ["-Wl,-z,noexecstack", "-Wl,-Ttext-segment=0x200000", *flags]
     try:
         subprocess.run([*command, "-o", str(base), str(base) + ".S"], check=True, capture_output=True)
-        return base.read_bytes()
+        base.replace(made)
+        return made.read_bytes()
     finally:
         base.unlink(missing_ok=True)
         base.with_suffix(".S").unlink(missing_ok=True)

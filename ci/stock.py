@@ -1,0 +1,123 @@
+"""`python -m ci.stock [--quick]`: the tests that need KVM, on the stock kernel's own KVM in the test bed.
+
+The bed's clock is slowed by one factor (`images.bed`: a machine that is so many times slower has so many times
+longer seconds), so no time-out has to be changed: not those of the tests, nor those of what they test.
+
+What says nothing about KVM (tests without the marker `kvm`) and what measures time (`bench`) is left out. Results:
+build/stock.xml (JUnit), the consoles beside it. Exit status: 0 all passed, 1 some failed, 2 the bed failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from collections.abc import Sequence
+from pathlib import Path
+
+from images.bed import BedError
+from images.bed.bed import Bed
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+RESULTS = REPOSITORY / "build" / "stock"
+REPORT = REPOSITORY / "build" / "stock.xml"
+SELECTION = "kvm and not bench and not campaign"
+QUICK_LIMIT_S, LIMIT_S = 240.0, 1200.0
+BEDS = 2  # side by side: as many as the host's CPUs can run, two of the bed's CPUs each
+QUICK = (  # boot, crimes, grants and revocation, kill and replay, exceptions, dirty log, save and restore
+    "tests/tender/test_process.py",
+    "tests/tender/test_faults.py",
+    "tests/tender/test_fork.py",
+)
+
+
+class Run:
+    """One bed with its share of the tests."""
+
+    def __init__(self, number: int, of: int, tests: Sequence[str], limit: float) -> None:
+        self.name = f"stock-{number}"
+        self.words = ["-m", SELECTION, "--shard", f"{number}/{of}", *tests]
+        self.report = RESULTS / f"{self.name}.xml"
+        self.console = RESULTS / f"{self.name}.console"
+        self.limit = limit
+        self.status, self.bed, self.error = 2, "", ""
+        self.boot_s = self.slow = 0.0
+
+    def __call__(self) -> None:
+        """Boot, run the tests, and leave status and results here."""
+        output = RESULTS / f"{self.name}.out"
+        try:
+            with Bed(writable=[RESULTS], console=self.console) as bed, open(output, "wb") as file:
+                self.bed, self.boot_s, self.slow = bed.name, bed.boot_seconds, bed.slow
+                words = [sys.executable, "-m", "pytest", f"--junit-xml={self.report}", *self.words]
+                words += ["--basetemp=/tmp/pytest", "-o", "cache_dir=/tmp/pytest-cache"]
+                self.status = bed.run(
+                    words, cwd=REPOSITORY, stdin=None, stdout=file.fileno(), stderr=file.fileno(),
+                    time_limit=self.limit,
+                )  # fmt: skip
+        except BedError as error:
+            self.error = str(error)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run them; the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ci.stock", description="Tests on stock KVM.")
+    parser.add_argument("--quick", action="store_true", help=f"a part, within {QUICK_LIMIT_S / 60:.0f} minutes")
+    parser.add_argument("tests", nargs="*", help="what to run instead of everything, as pytest names it")
+    options = parser.parse_args(arguments)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    tests = options.tests or (QUICK if options.quick else ["tests"])
+    limit = QUICK_LIMIT_S if options.quick else LIMIT_S
+    begun = time.monotonic()
+    runs = [Run(number, BEDS, tests, limit) for number in range(BEDS)]
+    threads = [threading.Thread(target=run) for run in runs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return summarize(runs, time.monotonic() - begun)
+
+
+def summarize(runs: Sequence[Run], seconds: float) -> int:
+    """Merge the results, say what came out, and return the exit status."""
+    merged = ET.Element("testsuites")
+    counts = dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
+    for run in runs:
+        if run.error:
+            print(f"stock: {run.name}: {run.error}", file=sys.stderr)
+        if not run.report.exists():
+            continue
+        for suite in ET.parse(run.report).getroot().iter("testsuite"):
+            properties = ET.SubElement(suite, "properties")
+            for name, value in (("bed", run.bed), ("slowed by", f"{run.slow:g}")):
+                ET.SubElement(properties, "property", name=name, value=value)
+            for name in counts:
+                counts[name] += int(suite.get(name, "0"))
+            merged.append(suite)
+            for case in suite.iter("testcase"):
+                tell(case)
+    ET.ElementTree(merged).write(REPORT, encoding="utf-8", xml_declaration=True)
+    bad = counts["failures"] + counts["errors"]
+    where = next((run.bed for run in runs if run.bed), "no bed")
+    passed = counts["tests"] - bad - counts["skipped"]
+    print(
+        f"stock KVM ({where}): {passed} passed, {bad} failed, {counts['skipped']} skipped in {seconds:.0f} s; "
+        f"{os.path.relpath(REPORT)}"
+    )
+    return max((run.status if run.status in (0, 1) else 2 for run in runs), default=2)
+
+
+def tell(case: ET.Element) -> None:
+    """A line for each test that did not pass, with its reason."""
+    for kind in ("failure", "error", "skipped"):
+        found = case.find(kind)
+        if found is not None:
+            why = (found.get("message") or "").split("\n")[0]
+            print(f"  {kind}: {case.get('classname')}::{case.get('name')}: {why}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
