@@ -4,6 +4,9 @@
 #                                       killed KILL times a second
 #   make test [TESTS=tests/style]       everything that proves it: ruff, mypy, layers, trusted lines and the
 #                                       Rust tests on the host are tests too (tests/style)
+#   make test-stock, make test-stock-quick
+#                                       what of it needs KVM, on a stock kernel's KVM in an emulated machine (20 and
+#                                       4 minutes), into build/stock.xml; `make test` ends with the quick one
 #   make setup                          packages, .venv, generated files checked, native modules, guests
 #   make campaign [SEED=1]              the long, seeded tests (45 minutes), into build/campaign.xml
 #   make bench, make bench-quick        the measured figures, into build/bench.json
@@ -19,7 +22,7 @@ PYTHON := .venv/bin/python
 HOST_READY := build/stamps/host
 VENV_READY := build/stamps/venv
 
-.PHONY: all setup run test campaign bench bench-quick generate clean
+.PHONY: all setup run test test-stock test-stock-quick campaign bench bench-quick generate clean
 
 all: setup
 
@@ -42,6 +45,15 @@ run: setup
 
 test: setup
 	@$(PYTHON) -m pytest --junit-xml=build/tests.xml $(TESTS)
+ifeq ($(TESTS),tests)
+	@$(PYTHON) -m ci.stock --quick
+endif
+
+test-stock: setup
+	@$(PYTHON) -m ci.stock
+
+test-stock-quick: setup
+	@$(PYTHON) -m ci.stock --quick
 
 campaign: setup
 	@R3S3_SEED=$(SEED) $(PYTHON) -m pytest -m campaign --junit-xml=build/campaign.xml $(TESTS); status=$$?; \

@@ -1,10 +1,11 @@
 """`python -m ci.stock [--quick]`: the tests that need KVM, on the stock kernel's own KVM in the test bed.
 
-The bed's clock is slowed by one factor (`images.bed`: a machine that is so many times slower has so many times
-longer seconds), so no time-out has to be changed: not those of the tests, nor those of what they test.
+The bed's clock is slowed by one factor (images/bed/README.md), so no time-out has to be changed: not those
+of the tests, nor those of what they test.
 
-What says nothing about KVM (tests without the marker `kvm`) and what measures time (`bench`) is left out. Results:
-build/stock.xml (JUnit), the consoles beside it. Exit status: 0 all passed, 1 some failed, 2 the bed failed.
+What says nothing about KVM (tests without the marker `kvm`) and what measures time (`bench`) is left out.
+Results: build/stock.xml (JUnit), output and consoles in build/stock. Exit status: 0 all passed, 1 some
+failed, 2 the bed failed.
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Run:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run them; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m ci.stock", description="Tests on stock KVM.")
-    parser.add_argument("--quick", action="store_true", help=f"a part, within {QUICK_LIMIT_S / 60:.0f} minutes")
+    minutes = f"{QUICK_LIMIT_S / 60:.0f} minutes"
+    parser.add_argument("--quick", action="store_true", help=f"a part, within {minutes}")
     parser.add_argument("tests", nargs="*", help="what to run instead of everything, as pytest names it")
     options = parser.parse_args(arguments)
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -103,10 +105,8 @@ def summarize(runs: Sequence[Run], seconds: float) -> int:
     bad = counts["failures"] + counts["errors"]
     where = next((run.bed for run in runs if run.bed), "no bed")
     passed = counts["tests"] - bad - counts["skipped"]
-    print(
-        f"stock KVM ({where}): {passed} passed, {bad} failed, {counts['skipped']} skipped in {seconds:.0f} s; "
-        f"{os.path.relpath(REPORT)}"
-    )
+    result = f"{passed} passed, {bad} failed, {counts['skipped']} skipped in {seconds:.0f} s"
+    print(f"stock KVM ({where}): {result}; {os.path.relpath(REPORT)}")
     return max((run.status if run.status in (0, 1) else 2 for run in runs), default=2)
 
 

@@ -17,7 +17,8 @@ def main() -> int:
     bed = Command(
         "images.bed.command", "run a command on a stock KVM, in an emulated machine", takes_program=True
     )
-    return run_command(more={"image": build, "verify": verify, "bed": bed})
+    more = {"image": build, "verify": verify, "bed": bed}
+    return run_command(more=more, elsewhere="images.bed.system")
 
 
 if __name__ == "__main__":

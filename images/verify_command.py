@@ -25,7 +25,8 @@ from vmm.cli.command import (
     say,
     unit,
 )
-from vmm.cli.launch import ROOT, Ending, Launch, Request
+from vmm.cli.launch import ROOT, Ending, Request
+from vmm.cli.perform import add_bed_option, perform
 from vmm.cli.run import check_report, existing_file, seed_or_random, write_report
 
 SYSTEM_FILE = ROOT / "images" / "default.toml"
@@ -62,6 +63,7 @@ def add_arguments(parser: Parser) -> None:
         "directory", metavar="DIR", nargs="?", help="any directory (default: a sample is made)"
     )
     add_kill_options(parser)
+    add_bed_option(parser)
     parser.add_argument(
         "--passes", metavar="N", type=_passes,
         help="read everything N times (default: once; with --kill as often as it takes to read about 1 GiB)",
@@ -113,7 +115,7 @@ def run(options: argparse.Namespace) -> int:
         report=True,
         started_ns=time.monotonic_ns(),
     )
-    ending, guest = read_in_system(request, tree, passes)
+    ending, guest = read_in_system(request, tree, passes, options)
     if ending.status and not ending.report:
         return ending.status
     verdicts = compare(tree, host, guest, passes)
@@ -175,16 +177,19 @@ def cached_image(tree: HostTree) -> Path:
     return image
 
 
-def read_in_system(request: Request, tree: HostTree, passes: int) -> tuple[Ending, dict[bytes, list[str]]]:
+def read_in_system(
+    request: Request, tree: HostTree, passes: int, options: argparse.Namespace
+) -> tuple[Ending, dict[bytes, list[str]]]:
     """Run the program; returns how it ended and the digests it printed, by path relative to its root."""
     found: dict[bytes, list[str]] = {}
     reading, writing = os.pipe2(os.O_CLOEXEC)
     with open(reading, "rb") as output, Progress() as bar:
-        with Launch(request, stdout=writing) as launch:
+        reader = threading.Thread(target=_collect, args=(output, tree, passes, found, bar), daemon=True)
+        reader.start()
+        try:
+            ending = perform(request, options.bed, options.elsewhere, writing)
+        finally:
             os.close(writing)
-            reader = threading.Thread(target=_collect, args=(output, tree, passes, found, bar), daemon=True)
-            reader.start()
-            ending = launch.wait()
         reader.join(JOIN_SECONDS)  # every process that could write has ended by now
     return ending, found
 

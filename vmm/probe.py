@@ -45,6 +45,10 @@ class ProbeError(Exception):
     status = 125
 
 
+class NoKvm(ProbeError):
+    """/dev/kvm is missing, not permitted, or of no use."""
+
+
 class Choices(NamedTuple):
     """What the mechanism is told about this host."""
 
@@ -81,18 +85,18 @@ class TinyGuest:
 
 
 def check_device(path: str = "/dev/kvm") -> None:
-    """ProbeError unless `path` is a KVM that this process may use."""
+    """NoKvm unless `path` is a KVM that this process may use."""
     try:
         with open(path, "rb+", buffering=0) as device:
             fcntl.ioctl(device, lib.KVM_GET_API_VERSION)
     except FileNotFoundError:
         remedy = "load kvm_intel or kvm_amd (modprobe), or enable virtualization for this machine"
-        raise ProbeError(f"no {path}; {remedy}") from None
+        raise NoKvm(f"no {path}; {remedy}") from None
     except PermissionError:
         remedy = "join its group (sudo usermod -aG kvm $USER, then log in again) or run as root"
-        raise ProbeError(f"no permission for {path}; {remedy}") from None
+        raise NoKvm(f"no permission for {path}; {remedy}") from None
     except OSError as error:
-        raise ProbeError(f"{path} is not KVM ({error.strerror}); find out what has replaced it") from None
+        raise NoKvm(f"{path} is not KVM ({error.strerror}); find out what has replaced it") from None
 
 
 def check_files() -> int:
@@ -142,7 +146,7 @@ def _enter_jail(writing: int) -> NoReturn:
 
 
 def in_child(function: Callable[[Kvm], Any]) -> Any:
-    """The (JSON) result of `function`, run in a process of its own; ProbeError where it fails or hangs."""
+    """The (JSON) result of `function`, run in a process of its own; NoKvm where it fails or hangs."""
     reading, writing = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -167,10 +171,10 @@ def in_child(function: Callable[[Kvm], Any]) -> Any:
         os.kill(pid, signal.SIGKILL)  # it has said all it had to say
         os.waitpid(pid, 0)
     if not data:
-        raise ProbeError("/dev/kvm does not run a guest (no answer); run r3s3 doctor")
+        raise NoKvm("/dev/kvm does not run a guest (no answer); run r3s3 doctor")
     answer = json.loads(data)
     if "error" in answer:
-        raise ProbeError(answer["error"])
+        raise NoKvm(answer["error"])
     return answer["return"]
 
 

@@ -6,8 +6,8 @@ except in folders that are `writable`. It runs as the bed's root, whoever the ca
 where it is:
     R3S3_BED        "QEMU 7.2.22, Linux 6.1.192"
     R3S3_DILATION   how many times slower than the host the bed is, measured at its start
-Its clock is slower, too: by default a second in the bed takes SLOW seconds, so that what is in time on a host is in
-time there, too. Time limits given to this module are the host's.
+Its clock is slower, too: by default a second in the bed takes SLOW seconds, so that what is in time on a host
+is in time there, too. Time limits given to this module are the host's.
 The protocol is described in `images.bed.agent`.
 """
 
@@ -72,10 +72,10 @@ class Bed:
         boot_limit: float = BOOT_SECONDS,
         console: str | Path | None = None,
     ) -> None:
-        """Boot it. `memory` MiB. `slow`: how many seconds one of its seconds takes. `writable`: folders in which the host's files are changed. `devices`,
-        `drives`: QEMU's words after -device and -drive. `vfio`: (vendor, device) of PCI devices for vfio-pci;
-        needs `iommu`. `boot_limit`: seconds. `console`: the file to keep its console's output in. BedError if
-        there is no bed to be had."""
+        """Boot it. `memory` MiB. `slow`: how many seconds one of its seconds takes. `writable`: folders in
+        which the host's files are changed. `devices`, `drives`: QEMU's words after -device and -drive.
+        `vfio`: (vendor, device) of PCI devices for vfio-pci; needs `iommu`. `boot_limit`: seconds. `console`:
+        the file to keep its console's output in. BedError if there is no bed to be had."""
         if vfio and not iommu:
             raise ValueError("vfio needs an IOMMU")
         qemu, self.qemu_version = find_qemu()

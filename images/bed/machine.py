@@ -91,9 +91,9 @@ def _reading(rdtsc: Callable[[], int]) -> tuple[int, int]:
 def words(hardware: Hardware, image: Path, writable: Sequence[tuple[str, str]]) -> list[str]:
     """QEMU's arguments, but for those that name files this process has open. `writable`: tag and path.
 
-    The kernel inside is told that its time stamp counter runs `slow` times as fast as it does, and takes all its
-    time from it. (Untold, it measures the counter wrongly, or gives it up and reads its clock slowly.) Timers
-    that fire too early by that it sets again.
+    The kernel inside is told that its time stamp counter runs `slow` times as fast as it does, and takes all
+    its time from it. (Untold, it measures the counter wrongly, or gives it up and reads its clock slowly.)
+    Timers that fire too early by that it sets again.
     """
     kernel_words = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"
     arguments = [

@@ -25,6 +25,7 @@ from vmm.tender import loader, zygote
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "tests" / "tender"
 MEMORY = 8 << 20
+IN_BED = "R3S3_BED" in os.environ  # an emulated CPU: what it lacks says nothing about KVM
 EVERY_CALL = tuple(abi.names(abi.Hypercall))
 STATS = (
     "exits calls waits doorbells signals faults wakes first_ns thread timeouts state state_ns".split()  # noqa: SIM905
@@ -48,8 +49,8 @@ _start:
 
 @cache
 def assemble(source: str, *flags: str) -> bytes:
-    """An ELF image of AT&T assembly; `_start` is at its beginning, r/o and r/w data may follow. Kept from one run
-    to the next."""
+    """An ELF image of AT&T assembly; `_start` is at its beginning, r/o and r/w data may follow. Kept from
+    one run to the next."""
     WORK.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(repr((PRELUDE, source, flags)).encode()).hexdigest()[:32]
     made = WORK / f"{digest}.elf"

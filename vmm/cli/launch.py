@@ -67,6 +67,10 @@ class Ending:
     report: dict[str, Any]
 
 
+class NoKvm(CommandError):
+    """No system can run here, but one could in a test bed."""
+
+
 class Interrupted(Exception):
     """A signal asked this process to end."""
 
@@ -81,6 +85,8 @@ def machine() -> dict[str, int]:
 
     try:
         return probe.choose()._asdict()
+    except probe.NoKvm as error:
+        raise NoKvm(str(error), error.status) from None
     except probe.ProbeError as error:
         raise CommandError(str(error), error.status) from None
 

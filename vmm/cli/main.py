@@ -20,12 +20,17 @@ COMMANDS = {
 }
 
 
-def main(arguments: Sequence[str] | None = None, more: Mapping[str, Command] | None = None) -> int:
-    """Run the command in `arguments` (default: the process's own); `more` commands come from layers above."""
+def main(
+    arguments: Sequence[str] | None = None,
+    more: Mapping[str, Command] | None = None,
+    elsewhere: str | None = None,
+) -> int:
+    """Run the command in `arguments` (default: the process's own). Layers above give `more` commands, and
+    `elsewhere`, the module that runs systems in a test bed (vmm.cli.perform)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     commands = {**COMMANDS, **(more or {})}
     try:
-        status = _run(words, commands)
+        status = _run(words, commands, elsewhere)
         sys.stdout.flush()
         return status
     except CommandError as error:
@@ -42,7 +47,7 @@ def main(arguments: Sequence[str] | None = None, more: Mapping[str, Command] | N
         return FAILED
 
 
-def _run(words: list[str], commands: Mapping[str, Command]) -> int:
+def _run(words: list[str], commands: Mapping[str, Command], elsewhere: str | None) -> int:
     name = words[0] if words else ""
     if name in commands:
         module = importlib.import_module(commands[name].module)
@@ -52,7 +57,7 @@ def _run(words: list[str], commands: Mapping[str, Command]) -> int:
         if commands[name].takes_program and "--" in own:
             program = own[own.index("--") + 1 :]
             own = own[: own.index("--")]
-        options.program = program
+        options.program, options.elsewhere = program, elsewhere
         try:
             status: int = module.run(parser.parse_args(own, options))
         except SystemExit as end:  # --help

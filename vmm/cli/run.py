@@ -12,7 +12,8 @@ from typing import Any
 
 from vmm.cli import awake
 from vmm.cli.command import CommandError, Parser, add_kill_options
-from vmm.cli.launch import Launch, Request
+from vmm.cli.launch import Request
+from vmm.cli.perform import add_bed_option, perform
 
 SECTOR = 512
 EPILOG = """Everything after -- is the program and its arguments.
@@ -29,6 +30,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("file", metavar="FILE", help="the system file, for example images/default.toml")
     parser.add_argument("--disk", help="a disk image, or vhost-user:SOCKET of any vhost-user-blk back-end")
     add_kill_options(parser)
+    add_bed_option(parser)
     parser.add_argument("--report", metavar="FILE", help="write a report in JSON at the end")
     parser.add_argument(
         "--low-latency", action="store_true",
@@ -61,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
         report=report is not None,
         started_ns=started,
     )
-    with Launch(request, low_latency=options.low_latency) as launch:
-        ending = launch.wait()
+    ending = perform(request, options.bed, options.elsewhere, low_latency=options.low_latency)
     if report and ending.report:
         write_report(report, ending.report | {"seed": request.seed})
     return ending.status
