@@ -1,9 +1,10 @@
 """`python -m ci.trusted_lines [--json]`: lines of the trusted base, counted from what is really loaded.
 
-The trusted base is every module of ours that a hypervisor process, the zygote or a tender loads. A fresh
-Python imports their entry points and tells which modules of this repository it then has; imports that
-are only reached inside functions are followed too, except into OUTSIDE. A native module counts with the C
-and assembler files beside its builder, or with the builder where there are none because it holds the code.
+The trusted base is every module of ours that a hypervisor process, the zygote, a tender or the keeper of a
+real device loads. A fresh Python imports their entry points and tells which modules of this repository it
+then has; imports that are only reached inside functions are followed too, except into OUTSIDE. A native
+module counts with the C and assembler files beside its builder, or with the builder where there are none
+because it holds the code.
 
 Counted are lines with code: no blank lines, no comments, no docstrings. A string that is not a docstring is
 code. The C header generated from the ABI is not counted, the Python module generated from it is.
@@ -31,6 +32,8 @@ ENTRY_MODULES = ("vmm.start", "vmm.system_process", "vmm.tender.zygote")
 ENTRY_FOLDERS = ("vmm/tender",)
 # Reached from the zygote only in a child that has become a device's own process and never tends a VM.
 OUTSIDE = ("vmm.devices",)
+# But for these: what opens real devices, and the process that says what one may reach.
+KEEPER = ("vmm.devices.process", "vmm.devices.pci", "vmm.devices.pci_keeper")
 PACKAGES = ("hypervisor", "vmm", "images", "components", "ci", "tests")
 NATIVE_SUFFIXES = (".c", ".h", ".S")
 
@@ -62,7 +65,7 @@ def count() -> dict[str, int]:
 
 def loaded_modules() -> list[str]:
     """Names of the modules of this repository in the trusted processes; ImportError if one does not load."""
-    wanted = [*ENTRY_MODULES]
+    wanted = [*ENTRY_MODULES, *KEEPER]
     for folder in ENTRY_FOLDERS:
         names = sorted(path.stem for path in (REPOSITORY / folder).glob("[!_]*.py"))
         wanted += [f"{folder.replace('/', '.')}.{name}" for name in names if not name.startswith("build_")]

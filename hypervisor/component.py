@@ -99,6 +99,11 @@ class LiveComponent:
         regions = [each for each in self.placement.regions if each.kind == abi.RegionKind.STATE]
         for region, memory in zip(regions, self.states, strict=True):
             steps.append(_map(region.address, memory))
+        for region in self.placement.regions:  # a spare must not touch what its predecessor drives
+            if region.kind == abi.RegionKind.MMIO and self.device and self.device.backend:
+                fd, offset = self.device.backend.registers[region.unit]
+                flags = wire.MAP_WRITABLE | offset
+                steps.append(Step(wire.Operation.MAP, region.address, region.size, flags, fd))
         return [*steps, Step(wire.Operation.RUN)]
 
     def dress(self, instance: Instance) -> list[Step]:

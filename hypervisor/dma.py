@@ -42,6 +42,7 @@ class Backend(Protocol):
 
     features: int
     config: bytes
+    registers: dict[int, tuple[int, int]]  # descriptor and offset of each BAR; the owner's
 
     def start(self, queues: Sequence[Queue], windows: Sequence[Window]) -> None:
         """Set the device up on a new epoch's rings and windows."""

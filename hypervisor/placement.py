@@ -133,10 +133,12 @@ def _lent(channel: Channel, space: _Space) -> Iterator[Region]:
 
 
 def _of_device(policy: Policy, device: Device, space: _Space) -> Iterator[Region]:
-    """The driver's virtqueues, and the pools it may point the device at without seeing them."""
+    """The driver's virtqueues and registers, and the pools it may point the device at without seeing them."""
     size = device.queues * abi.VRING_STRIDE
     address, unit = space.take(size), device.queue_size
     yield Region(device.interface, abi.RegionKind.VRING, None, address, size, abi.VRING_IOVA, unit)
+    for bar, size in device.bars:
+        yield Region(f"bar{bar}", abi.RegionKind.MMIO, None, space.take(size), size, unit=bar)
     iova = abi.POOL_IOVA
     for channel in policy.channels_of(device.component):
         name, index = channel.server_interface, channel.index

@@ -1,14 +1,14 @@
 """The compiled policy of one system: who exists, who may talk to whom, and what each may ask.
 
-`vmm.system` compiles manifests and a system file into these frozen records before anything starts;
-the hypervisor checks every request against them and knows no other source of authority. What is not
+The command line compiles manifests and a system file into these frozen records (`vmm.system`) before anything
+starts; the hypervisor checks every request against them and knows no other source of authority. What is not
 stated here does not exist (deny by default). Sizes are bytes, times as named.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, is_dataclass
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,18 @@ class Channel:
 
 @dataclass(frozen=True)
 class Device:
-    """A virtual device and the one component that drives it."""
+    """A device and the one component that drives it."""
 
     name: str
     component: str
     interface: str
-    kind: Literal["virtio-blk"]
-    queues: int
+    kind: Literal["virtio-blk", "pci"]
+    queues: int  # of a PCI device: its interrupts, each with a part of the ring object
     queue_size: int
     channel_interface: str  # the driver's serving interface whose pool the device may reach
     read_only: bool = True
+    identity: tuple[int, int] = (0, 0)  # of a PCI device: vendor, device
+    bars: tuple[tuple[int, int], ...] = ()  # (BAR, bytes from its start) that the driver may touch
 
 
 @dataclass(frozen=True)
@@ -138,3 +140,23 @@ class Policy:
     def channels_of(self, name: str) -> list[Channel]:
         """Channels with `name` at either end, in the order of their index in the component's info page."""
         return [channel for channel in self.channels if name in (channel.client, channel.server)]
+
+
+def rebuild(kind: Any, value: Any) -> Any:
+    """The record of type `kind` out of what `dataclasses.asdict` and JSON have made of it (of a set a list,
+    of bytes hexadecimal digits). TypeError or ValueError where it is none."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        types = get_type_hints(kind)
+        return kind(**{name: rebuild(types.get(name), each) for name, each in value.items()})
+    container, parts = get_origin(kind), get_args(kind)
+    if container in (tuple, frozenset):
+        return container(rebuild(parts[0], each) for each in value)
+    if container is dict:
+        return {rebuild(parts[0], key): rebuild(parts[1], each) for key, each in value.items()}
+    if type(None) in parts:
+        return None if value is None else rebuild(parts[0], value)
+    if kind is bytes:
+        return bytes.fromhex(value)
+    if value not in parts if parts else type(value) is not kind:
+        raise TypeError(f"{value!r} is not {kind}")
+    return value

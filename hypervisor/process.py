@@ -53,7 +53,7 @@ class Launcher(Protocol):
         """Start a tender for `instance`; returns at once."""
 
     def make_backend(
-        self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[], None]
+        self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[int], None]
     ) -> Backend:
         """A negotiated back-end; may take a while, so it is called on a helper thread after boot."""
 
@@ -501,7 +501,7 @@ class Hypervisor:
             losses.append(why)
             self.loop.post(lambda: self._device_lost(device, made, why))
 
-        made.append(self.launcher.make_backend(device, lost, lambda: self._device_misled(device)))
+        made.append(self.launcher.make_backend(device, lost, lambda seen: self._device_misled(device, seen)))
         return made[0], losses
 
     def _device_lost(self, device: LiveDevice, made: list[Backend], why: str) -> None:
@@ -516,14 +516,19 @@ class Hypervisor:
             recovery.device_lost()
         self.blame(driver, abi.Fault.DEVICE_DIED, why)
 
-    def _device_misled(self, device: LiveDevice) -> None:
-        """The device found its driver pointing it outside its windows."""
+    def _device_misled(self, device: LiveDevice, seen: int) -> None:
+        """The device found its driver pointing it outside its windows. `seen`, of a real device: the page
+        that the IOMMU refused, plus 2 for a write."""
         if device.draining:
             return  # that was the driver before this one
         if time.monotonic_ns() - device.withdrawn_ns < WITHDRAWN_NS:
             return  # a window was there when the driver pointed to it, and has been taken back by its owner
         driver = self.components[device.policy.component]
-        self.blame(driver, abi.Fault.DMA, "a descriptor lies outside the DMA windows, or its chain is broken")
+        what, page = "a descriptor lies outside the DMA windows, or its chain is broken", 0
+        if device.policy.kind == "pci":
+            page = seen & -abi.PAGE_SIZE
+            what = f"the IOMMU refused a {'write' if seen & 2 else 'read'} by it at I/O address {page:#x}"
+        self.blame(driver, abi.Fault.DMA, what, page)
 
     def replace_device(self, device: LiveDevice, done: Callable[[], None]) -> None:
         """End a device that is gone or does not answer, and make another; `done` when it can be set up."""
@@ -544,7 +549,13 @@ class Hypervisor:
                 self.log.add(device.policy.name, device.restarts, why, abi.LogLevel.WARNING)
                 self.loop.call_later(DEVICE_RETRY_S, lambda: self.replace_device(device, done))
 
-        self.loop.in_thread(lambda: self._make_backend(device), made)
+        def make() -> None:
+            self.loop.in_thread(lambda: self._make_backend(device), made)
+
+        if device.policy.kind == "pci":  # there is one device, and two keepers of it would be at odds
+            device.when_gone(make)
+        else:
+            make()
 
     # -- the end --------------------------------------------------------------------------------------
 

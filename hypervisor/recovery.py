@@ -3,9 +3,9 @@
 `Recovery` is created the moment an instance is judged dead. Before the successor may start, these must
 come together, and nothing else is waited for: the reincarnation server's verdict and the delay it asks for,
 unless it has said before that the next death will be answered by a restart at once; a device that lives (its
-drain is not waited for: it comes first in what the device has to do); and, where state regions are handed
-over, the real end of the dead instance's process, which might still write to them. Fresh start, and restart
-after a death, are two functions, not flags.
+drain is not waited for: it comes first in what the device has to do); and, where state regions or a real
+device's registers are handed over, the real end of the dead instance's process, which might still write to
+them. Fresh start, and restart after a death, are two functions, not flags.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ class Recovery:
         self._keep_pools = component.device is None or component.device.policy.read_only
         self._leaving: list[Grant] = []
         self._dead = component.instance
-        self._released = not component.states  # nobody writes to its state regions any more
+        # Nobody writes to its state regions, or to its device's registers, any more.
+        self._released = not (component.states or (component.device and component.device.policy.bars))
 
     def begin(self) -> None:
         """Freeze, revoke, record, tell peers, then do or ask what is to happen; drain the device."""
         component, system = self.component, self.system
         instance = self._dead
         assert instance is not None
-        if component.states:  # handed over when the process has really ended
+        if not self._released:  # handed over when the process has really ended
             instance.kill()
         else:
             instance.freeze()

@@ -1,10 +1,10 @@
 """Launching: the zygote's client side, prepared images, and virtual devices for one hypervisor.
 
-This is the `hypervisor.process.Launcher` of a real system. Images are parsed once, before anything starts;
+This is the `hypervisor.process.Launcher` of a real system. Images have been parsed before anything starts;
 a tender is then one message to the zygote. A zygote that dies is started again and asked again, later and
 later if it dies at once each time; at last that ends the system.
 
-Exceptions: LaunchError (`status` 125, 126 or 127: the exit status of the command line).
+Exceptions: LaunchError (the exit status of the command line is 125).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from hypervisor import wire
 from hypervisor.abi.generated import LogLevel
@@ -27,7 +28,7 @@ from hypervisor.loop import Loop
 from hypervisor.placement import Machine
 from hypervisor.policy import Component, Device, Policy
 from hypervisor.process import Hypervisor
-from vmm.tender import loader
+from vmm.devices.pci import PciDevice
 from vmm.vhost_user import Backend, VhostUserError
 from vmm.zygote import Zygote
 
@@ -36,29 +37,42 @@ HASTY_S = 1.0  # a zygote that has lived no longer, and made nothing, has died a
 ZYGOTE_DELAYS_S = (0.0, 0.01, 0.1, 0.5, 1.0)  # before the next, after so many such deaths in a row
 TICK_S = 0.05  # how late the end of a deadline of a device may be noticed
 SLICE_NS, BRIEF_SLICE_NS = 400_000, 200_000  # a program's is the host's default, some milliseconds
-VHOST_USER = "vhost-user:"
+VHOST_USER, PCI = "vhost-user:", "pci:"
 
 Lost = Callable[[str], None]  # why a back-end is of no more use: it is to be closed
-Misled = Callable[[], None]  # the device finds its driver at fault
+Misled = Callable[[int], None]  # the device finds its driver at fault; see Hypervisor._device_misled
 
 
 class LaunchError(Exception):
-    """Something that is needed cannot be used. `status` is the command line's exit status."""
+    """Something that is needed cannot be used."""
 
-    def __init__(self, message: str, status: int = 125) -> None:
-        super().__init__(message)
-        self.status = status
+
+class Template(NamedTuple):
+    """An image ready to be copied into VMs (vmm.tender.loader). `fd`: a memfd nobody can change any more."""
+
+    fd: int
+    segments: list[dict[str, int]]  # which the zygote checks
+    entry: int
+    heap_base: int
+    heap_size: int
 
 
 class Disk(Backend):
-    """A virtual device's process: a back-end that the loop serves, and that is killed when it is closed."""
+    """A device's process: a back-end that the loop serves, and that is killed when it is closed.
 
-    def __init__(self, loop: Loop, sock: socket.socket, lost: Lost, misled: Misled, foreign: bool) -> None:
+    `pci` is the real device it keeps, which is silenced when the process has ended.
+    """
+
+    def __init__(
+        self, loop: Loop, sock: socket.socket, lost: Lost, misled: Misled, foreign: bool,
+        pci: PciDevice | None = None,
+    ) -> None:  # fmt: skip
         self._loop, self._misled = loop, misled
         self._blame = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._pidfd = -1
         self._ended = False
-        self._when_gone: list[Callable[[], None]] = []
+        self._when_gone: list[Callable[[], None]] = [pci.silence] if pci else []
+        self.registers = pci.registers if pci else {}
         later = loop.call_later if foreign else None
         super().__init__(sock, time.monotonic, lambda error: lost(str(error)), self._blame, later)
 
@@ -77,8 +91,7 @@ class Disk(Backend):
 
     def _blamed(self) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._blame)
-        self._misled()
+            self._misled(os.eventfd_read(self._blame))
 
     def _tick(self) -> None:
         if not self.lost:
@@ -120,15 +133,19 @@ class Disk(Backend):
 class ProcessLauncher:
     """Makes the processes of one system. `machine` is what the command line has found out about this host."""
 
-    def __init__(self, policy: Policy, zygote: Zygote, disk: str | None, machine: dict[str, int]) -> None:
+    def __init__(
+        self, policy: Policy, zygote: Zygote, templates: dict[str, Template], disk: str | None,
+        machine: dict[str, int],
+    ) -> None:  # fmt: skip
         self._zygote = zygote
         self._zygote_started, self._zygote_hasty, self._zygote_said = time.monotonic(), 0, "no reason given"
         self._supervisor = policy.supervisor
         self._drivers = [device.component for device in policy.devices]
         self._disk = disk
         self.machine = Machine(*(int(machine[name]) for name in Machine._fields))
-        self._templates = {component.name: _load(component) for component in policy.components}
-        self._backing = _open_disk(disk, policy)
+        self._templates = templates
+        self._pci = _open_pci(disk or "", policy)
+        self._backing = self._pci.fd if self._pci else _open_disk(disk, policy)
         self._system: Hypervisor | None = None
         self._unanswered: dict[int, Instance] = {}
         self._devices: dict[int, Disk] = {}  # whose process is not there yet
@@ -143,6 +160,9 @@ class ProcessLauncher:
         """Report to `system` from now on."""
         self._system = system
         system.loop.add_reader(self._zygote.sock.fileno(), self._on_zygote)
+        if self._pci and self._pci.why_deaf:
+            what = "a DMA access that the IOMMU refuses is not blamed on its driver"
+            system.log.add(self._pci.address, 0, f"{self._pci.why_deaf}: {what}", LogLevel.WARNING)
 
     # -- tenders --------------------------------------------------------------------------------------
 
@@ -158,7 +178,7 @@ class ProcessLauncher:
             "name": component.name,
             "memory": component.memory,
             "memory_kind": component.memory_kind,
-            "segments": [segment._asdict() for segment in template.segments],
+            "segments": template.segments,
             "entry": template.entry,
             "heap_base": template.heap_base,
             "heap_size": template.heap_size,
@@ -234,8 +254,11 @@ class ProcessLauncher:
             disk = Disk(self._system.loop, _connect(self._disk), lost, misled, foreign=True)
         else:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            disk = Disk(self._system.loop, ours, lost, misled, foreign=False)
+            disk = Disk(self._system.loop, ours, lost, misled, False, self._pci)
             with theirs:
+                if self._pci:
+                    more = [fd for fd in (self._pci.container, self._pci.messages) if fd >= 0]
+                    socket.send_fds(ours, [b" "], more)
                 self._spawn_device(disk, device.policy, theirs)
         try:
             disk.negotiate(NEGOTIATE_S)
@@ -253,7 +276,8 @@ class ProcessLauncher:
     def _spawn_device(self, disk: Disk, device: Device, theirs: socket.socket) -> None:
         number = next(self._device_numbers)
         self._devices[number] = disk
-        config: dict[str, object] = {"kind": "disk", "name": device.name}
+        config: dict[str, object] = {"kind": device.kind, "name": device.name}
+        config |= {"address": self._pci.address} if self._pci else {}
         config |= {"read_only": device.read_only, "queues": device.queues}
         self._send(wire.Kind.SPAWN_DEVICE, number, config, [theirs.fileno(), self._backing])
 
@@ -272,12 +296,18 @@ def _connect(disk: str) -> socket.socket:
     return sock
 
 
-def _load(component: Component) -> loader.Template:
-    status = 126 if component.is_program else 125
-    try:
-        return loader.load(component.image, component.memory)
-    except loader.LoadError as error:
-        raise LaunchError(str(error), status) from error
+def _open_pci(disk: str, policy: Policy) -> PciDevice | None:
+    """The real device, where that is what is named and what is driven."""
+    for device in policy.devices:
+        if (device.kind == "pci") != disk.startswith(PCI):
+            wanted = "a PCI device: --disk pci:ADDRESS" if device.kind == "pci" else "a virtual disk"
+            raise LaunchError(f"disk {disk or 'none'}: {device.component} drives {wanted}")
+        if device.kind == "pci":
+            try:
+                return PciDevice(disk.removeprefix(PCI), device.identity, device.bars)
+            except (OSError, ValueError) as error:
+                raise LaunchError(f"disk {disk}: {error}") from error
+    return None
 
 
 def _open_disk(disk: str | None, policy: Policy) -> int:

@@ -6,6 +6,7 @@ how components fit together is the business of `vmm.system`. Raises the errors o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -191,8 +192,16 @@ def _grants(table: Table) -> policy.GrantObjects:
 
 
 def _device(table: Table, component: str, serves: dict[str, Serves]) -> policy.Device:
-    kind: Any = table.choice("kind", ("virtio-blk",))
+    kind: Any = table.choice("kind", ("virtio-blk", "pci"))
     queues = table.number("queues", 1, abi.DOORBELLS - abi.DOORBELL_QUEUE, default=1)
     queue_size, channel = table.power("size", abi.VRING_SIZE_MAX), table.text("channel")
     table.known("channel", channel, serves, f'no interface "{channel}" is served', "served interfaces")
-    return policy.Device("", component, table.path[-1], kind, queues, queue_size, channel)
+    device = policy.Device("", component, table.path[-1], kind, queues, queue_size, channel)
+    if kind != "pci":
+        return device
+    identity = table.number("vendor", 0, 0xFFFF), table.number("device", 0, 0xFFFF)
+    bars = table.table("bars")
+    for bar in bars:
+        bars.known(bar, bar, "012345", f'no BAR "{bar}"', "BARs")
+    sizes = tuple((int(bar), bars.size(bar, OBJECT_MAX, _PAGE)) for bar in bars)
+    return replace(device, identity=identity, bars=sizes)

@@ -1,8 +1,8 @@
-"""The hypervisor process: compiles the policy, boots the system, and serves it until its program ends.
+"""The hypervisor process: boots the system of a compiled policy, and serves it until its program ends.
 
 The command line holds the other end of its launch socket. One JSON line comes in (`vmm.cli.launch.Request`,
-and with it the listening control socket), JSON lines go out: `started`, `exited`, `ended`; or `error`. The
-end of the stream, or a line {"stop": true}, ends the system.
+policy and images, and with it the listening control socket and the images' memory), JSON lines go out:
+`started`, `exited`, `ended`; or `error`. The end of the stream, or a line {"stop": true}, ends the system.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import signal
 import socket
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from hypervisor.abi.generated import LogLevel
@@ -26,15 +24,15 @@ from hypervisor.component import LiveComponent
 from hypervisor.control import ControlSocket, describe
 from hypervisor.faults import FaultRecord
 from hypervisor.placement import PlacementError
+from hypervisor.policy import Policy, rebuild
 from hypervisor.process import Hypervisor
-from vmm import system
-from vmm.document import ConfigurationError
-from vmm.launch import LaunchError, ProcessLauncher
+from vmm.launch import LaunchError, ProcessLauncher, Template
 from vmm.zygote import Zygote
 
 INTERNAL = 125
 QUIET_DEADLINE_S = 10.0
 OUTPUT_DEADLINE_S = 2.0
+FDS_MAX = 253  # of one message: SCM_MAX_FD of Linux
 ERRORS_TOLD = 8  # the last ones of the log
 
 
@@ -44,15 +42,15 @@ class Link:
     def __init__(self, fd: int) -> None:
         self.sock = socket.socket(fileno=fd)
 
-    def request(self) -> tuple[dict[str, Any], socket.socket]:
-        """The launch line and the control socket; EOFError when the command line has gone."""
+    def request(self) -> tuple[dict[str, Any], list[int]]:
+        """The launch line and the descriptors with it; EOFError when the command line has gone."""
         data, fds = b"", list[int]()
         while b"\n" not in data:
-            more, received, _, _ = socket.recv_fds(self.sock, 1 << 16, 1, socket.MSG_CMSG_CLOEXEC)
+            more, received, _, _ = socket.recv_fds(self.sock, 1 << 16, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
             if not more:
                 raise EOFError
             data, fds = data + more, fds + received
-        return json.loads(data[: data.index(b"\n")]), socket.socket(fileno=fds[0])
+        return json.loads(data[: data.index(b"\n")]), fds
 
     def send(self, event: str, **fields: object) -> None:
         """Send one event; a command line that has gone is noticed when reading."""
@@ -124,19 +122,16 @@ class Run:
 
 def serve(link: Link, zygote: Zygote) -> int:
     """Run what the launch line asks for; its exit status."""
-    request, listener = link.request()
-    policy = system.compile(Path(request["system_file"]), request["program"], int(request["programs"]))
-    policy = replace(policy, name=str(request["name"]))
-    known = [component.name for component in policy.components]
-    for name, _ in request["kill"]:
-        if name not in known:
-            raise LaunchError(f"--kill {name}: no such component; this system has {', '.join(known)}")
-    launcher = ProcessLauncher(policy, zygote, request["disk"], request["machine"])
+    request, (listener, *memory) = link.request()
+    policy: Policy = rebuild(Policy, request["policy"])
+    templates = [Template(fd, **each) for fd, each in zip(memory, request["templates"], strict=True)]
+    images = {name: templates[index] for name, index in request["images"].items()}
+    launcher = ProcessLauncher(policy, zygote, images, request["disk"], request["machine"])
     encoded = b"".join(os.fsencode(str(each)) + b"\0" for each in request["arguments"])
     programs = {component.name: encoded for component in policy.components if component.is_program}
     hypervisor = Hypervisor(policy, launcher, arguments=programs, stdout=1, stderr=2)
     run = Run(link, request, hypervisor)
-    control = ControlSocket(hypervisor, listener)
+    control = ControlSocket(hypervisor, socket.socket(fileno=listener))
     try:
         hypervisor.boot(spares=bool(request["spares"]))
         if 2 * len(os.listdir("/proc/self/fd")) > resource.getrlimit(resource.RLIMIT_NOFILE)[0]:
@@ -175,10 +170,9 @@ def main(zygote: Zygote | None = None) -> int:
         return serve(link, zygote)
     except EOFError:
         return INTERNAL
-    except (ConfigurationError, LaunchError, PlacementError) as error:
-        status: int = getattr(error, "status", INTERNAL)
-        link.send("error", **{"message": str(error), "status": status, **vars(error)})
-        return status
+    except (LaunchError, PlacementError) as error:
+        link.send("error", message=str(error), status=INTERNAL)
+        return INTERNAL
     except OSError as error:
         message = f"{error.strerror}: {error.filename or ''}".rstrip(": ")
         link.send("error", message=message, status=INTERNAL, number=error.errno)

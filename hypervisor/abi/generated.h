@@ -65,6 +65,7 @@
 #define R3_VRING_USED 0x2000
 #define R3_VRING_PRIVATE 0x8000 /* 32 KiB the driver may use for request headers and status bytes */
 #define R3_VRING_SIZE_MAX 256
+#define R3_VRING_STARTED 0xfff8 /* in the first stride, of a real device: 1 (u64) once it has been set up for this epoch */
 #define R3_VRING_IOVA 0x100000000ULL /* where the device sees the vring object */
 #define R3_POOL_IOVA 0x200000000ULL /* where it sees the pool */
 #define R3_GRANT_IOVA 0x300000000ULL /* where per-request windows open */
@@ -108,6 +109,7 @@
 #define R3_REGION_KIND_STATE 4
 #define R3_REGION_KIND_TELEMETRY 5
 #define R3_REGION_KIND_ARGUMENTS 6
+#define R3_REGION_KIND_MMIO 7 /* registers of a device; to be touched only once VRING_STARTED says so */
 
 /* log_level */
 #define R3_LOG_LEVEL_ERROR 0

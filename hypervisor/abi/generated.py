@@ -68,6 +68,8 @@ VRING_AVAILABLE: Final = 0x1000
 VRING_USED: Final = 0x2000
 VRING_PRIVATE: Final = 0x8000  # 32 KiB the driver may use for request headers and status bytes
 VRING_SIZE_MAX: Final = 256
+# in the first stride, of a real device: 1 (u64) once it has been set up for this epoch
+VRING_STARTED: Final = 0xfff8
 VRING_IOVA: Final = 0x100000000  # where the device sees the vring object
 POOL_IOVA: Final = 0x200000000  # where it sees the pool
 GRANT_IOVA: Final = 0x300000000  # where per-request windows open
@@ -99,7 +101,7 @@ OnRestart = IntEnum("OnRestart", {"REPLAY": 0, "FAIL": 1})
 
 # region_kind
 RegionKind = IntEnum("RegionKind", {
-    "POOL": 1, "VRING": 2, "GRANT_OBJECT": 3, "STATE": 4, "TELEMETRY": 5, "ARGUMENTS": 6,
+    "POOL": 1, "VRING": 2, "GRANT_OBJECT": 3, "STATE": 4, "TELEMETRY": 5, "ARGUMENTS": 6, "MMIO": 7,
 })
 
 # log_level

@@ -87,7 +87,7 @@ def test_run_without_kvm(tmp_path: Path) -> None:
     """The whole command, on a machine whose /dev/kvm is not one."""
     (tmp_path / "disk.img").write_bytes(b"not looked at".ljust(4096))
     words = [sys.executable, "-m", "images.cli", "run", "images/default.toml"]
-    words += ["--disk", str(tmp_path / "disk.img"), "--", "ls"]
+    words += ["--disk", str(tmp_path / "disk.img"), "--bed", "here", "--", "ls"]
     script = f"mount --bind /dev/null /dev/kvm && exec {shlex.join(words)}"
     result = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False

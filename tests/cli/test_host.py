@@ -70,7 +70,7 @@ def test_an_ordinary_user(folder: Path) -> None:
 
 def test_a_user_outside_the_group(folder: Path) -> None:
     outside = ORDINARY.replace(f"--groups {GROUP}", "--clear-groups")
-    result = run_as_user(folder, outside, "--", "ls", "/")
+    result = run_as_user(folder, outside, "--bed", "here", "--", "ls", "/")
     assert (result.returncode, result.stdout) == (125, "")
     remedy = "join its group (sudo usermod -aG kvm $USER, then log in again) or run as root"
     assert result.stderr == f"r3s3: no permission for /dev/kvm; {remedy}\n"

@@ -51,6 +51,9 @@ def test_launch_line(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
         "report": False,
         "spares": True,
         "machine": {"cpus": 2, "tsc_khz": 1000, "exit_ns": 1000, "spin_ns": 10_000},
+        "policy": {"name": "fake", "components": [], "channels": [], "devices": [], "supervisor": None},
+        "templates": [],
+        "images": {},
     }
 
 
@@ -132,7 +135,7 @@ def test_report_without_room(r3s3: Run, system_file: Path) -> None:
         (["run", "system.toml", "--report", ".", "--", "ls"],
          ".: is a directory; name a file for the report"),
         (["-s", "mine", "ps"], "-s: options come after the command, as in r3s3 ps -s"),
-        (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify'),
+        (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify, bed'),
         ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify, bed"),
     ],
 )  # fmt: skip

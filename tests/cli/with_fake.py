@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import sys
 
+from hypervisor.policy import Policy
 from images import cli
 from vmm.cli import launch
 
 launch.MODULE = "tests.cli.fake_hypervisor"
+launch.compile_policy = lambda *_: Policy("fake", (), (), ())
 launch.machine = lambda: {"cpus": 2, "tsc_khz": 1000, "exit_ns": 1000, "spin_ns": 10_000}
 
 if __name__ == "__main__":

@@ -544,7 +544,7 @@ def test_a_device_that_is_lost_before_it_is_used(world: World, monkeypatch: pyte
 
 
 def test_a_driver_that_points_its_device_elsewhere(world: World) -> None:
-    world.backend.misled()
+    world.backend.misled(1)
     assert world.record().kind == abi.Fault.DMA
     world.revive("driver")
     assert len(world.launcher.backends) == 1, "the device is not at fault"

@@ -272,23 +272,23 @@ def test_the_device_is_stopped_before_it_is_started(scene: Scene, how: Callable[
 def test_what_the_dead_driver_has_left_in_its_rings_is_not_its_successors_doing(scene: Scene) -> None:
     """Until the drain is over, an address outside the windows is one of the old rings."""
     world, device = scene.world, scene.world.backend
-    device.misled()
+    device.misled(1)
     assert world.record("driver").kind == abi.Fault.DMA
     world.revive("driver")
     device.slow = True
     world.kill("driver")
     assert scene.driver == 3
-    device.misled()
+    device.misled(1)
     world.kill("driver")  # again before the drain is over
     world.until(lambda: scene.driver == 4)
-    device.misled()
+    device.misled(1)
     drain, device.waiting = device.waiting[0], device.waiting[1:]
     drain(True)
-    device.misled()
+    device.misled(1)
     world.turns(5)
     assert world.live("driver").deaths == 3 and scene.driver == 4
     device.finish()
-    device.misled()
+    device.misled(1)
     assert world.live("driver").deaths == 4 and world.record("driver").kind == abi.Fault.DMA
 
 

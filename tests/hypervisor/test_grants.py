@@ -136,7 +136,7 @@ def test_addresses_in_use(lending: Lending) -> None:
 @pytest.fixture
 def device() -> Iterator[LiveDevice]:
     made = LiveDevice(DISK)
-    made.backend = FakeBackend(lambda _: None, lambda: None)
+    made.backend = FakeBackend(lambda _: None, lambda _: None)
     yield made
     made.rings.close()
     for pair in made.eventfds:

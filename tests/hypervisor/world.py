@@ -160,8 +160,9 @@ class FakeTender:
 class FakeBackend:
     """A device behind a `LiveDevice`."""
 
-    def __init__(self, lost: Callable[[str], None], misled: Callable[[], None]) -> None:
+    def __init__(self, lost: Callable[[str], None], misled: Callable[[int], None]) -> None:
         self.features, self.config = 0x1234, b"config"
+        self.registers: dict[int, tuple[int, int]] = {}
         self.lost, self.misled = lost, misled
         self.calls: list[str] = []
         self.windows: dict[int, int] = {}  # iova -> inode
@@ -295,7 +296,7 @@ class FakeLauncher:
         self.system.tender_spawned(tender.instance.number, tender.pid, os.dup(tender.exit))
 
     def make_backend(
-        self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[], None]
+        self, device: LiveDevice, lost: Callable[[str], None], misled: Callable[[int], None]
     ) -> FakeBackend:
         backend = FakeBackend(lost, misled)
         self.backends.append(backend)

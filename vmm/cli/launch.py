@@ -5,9 +5,9 @@ system's control socket, listening), and JSON lines come back: started, exited, 
 the stream means the same in both directions: the other side is gone, tear everything down. So nothing
 survives this process, however it dies.
 
-What needs no trust happens on this side: looking at the host, the control socket's name, killing on purpose,
-the report, keeping the host's CPUs awake, whether components wait for each other, and the line numbers in
-messages about wrong files.
+What nobody has to trust but who starts the system happens on this side: reading its files
+(`vmm.cli.compile`), looking at the host, the control socket's name, killing on purpose, the report, keeping
+the host's CPUs awake.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import IO, Any
 from vmm.cli import control
 from vmm.cli.awake import Awake
 from vmm.cli.command import CommandError, say
+from vmm.cli.compile import as_json, compile_policy, load_images
 from vmm.cli.killer import Killer
 from vmm.cli.report import complete
 
@@ -108,19 +109,6 @@ def system_name(file: str) -> str:
     return name if name.isidentifier() else "system"
 
 
-def check_needs(file: str) -> None:
-    """CommandError where components of the system wait for each other."""
-    from vmm import needs  # while the hypervisor process starts
-    from vmm.document import ConfigurationError
-
-    try:
-        needs.check(file)
-    except ConfigurationError as error:
-        from vmm.diagnosis import explain
-
-        raise CommandError(explain(vars(error)), error.status) from None
-
-
 class Launch:
     """One system, from its start to its end. A context manager; leaving it takes the system down.
 
@@ -153,12 +141,10 @@ class Launch:
         self._path: Path | None = None
         try:
             self._machine = machine()
-            check_needs(request.system_file)
             name = request.name or system_name(request.system_file)
             listener, self._path = control.listen(name, chosen=request.name is not None)
             with listener:
-                fields = asdict(request) | {"name": self._path.stem, "machine": self._machine}
-                self._send(fields, [listener.fileno()])
+                self._ask(request, self._path.stem, listener.fileno())
         except BaseException:
             self.close()
             raise
@@ -169,8 +155,20 @@ class Launch:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
+    def _ask(self, request: Request, name: str, listener: int) -> None:
+        """Compile the system, and ask for it."""
+        victims = [victim for victim, _ in request.kill]
+        policy = compile_policy(request.system_file, request.program, request.programs, name, victims)
+        images, fds = load_images(policy)
+        try:
+            machine = {"machine": self._machine, "policy": asdict(policy)}
+            self._send(asdict(request) | {"name": name} | machine | images, [listener, *fds])
+        finally:
+            for fd in fds:
+                os.close(fd)
+
     def _send(self, line: dict[str, Any], fds: Sequence[int] = ()) -> None:
-        data = json.dumps(line).encode() + b"\n"
+        data = json.dumps(line, default=as_json).encode() + b"\n"
         try:
             sent = socket.send_fds(self._socket, [data], fds)
             self._socket.sendall(data[sent:])
@@ -224,10 +222,6 @@ class Launch:
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             remedy = f"raise the limit: ulimit -Hn {4 * most}"
             event["message"] = f"{most} open files are too few for this system; {remedy}"
-        elif kind == "error" and "key" in event:
-            from vmm.diagnosis import explain  # only needed once something is wrong
-
-            event["message"] = explain(event)
         return kind != "exited"
 
     def _chores(self) -> list[Killer | Awake]:

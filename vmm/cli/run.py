@@ -14,6 +14,7 @@ from vmm.cli import awake
 from vmm.cli.command import CommandError, Parser, add_kill_options
 from vmm.cli.launch import Request
 from vmm.cli.perform import add_bed_option, perform
+from vmm.devices import pci_diagnosis
 
 SECTOR = 512
 EPILOG = """Everything after -- is the program and its arguments.
@@ -28,7 +29,8 @@ def add_arguments(parser: Parser) -> None:
     parser.epilog = EPILOG
     parser.usage = "%(prog)s [options] FILE --disk DISK -- PROGRAM [ARGUMENT ...]"
     parser.add_argument("file", metavar="FILE", help="the system file, for example images/default.toml")
-    parser.add_argument("--disk", help="a disk image, or vhost-user:SOCKET of any vhost-user-blk back-end")
+    parser.add_argument("--disk", help="a disk image, vhost-user:SOCKET of any vhost-user-blk back-end, or "
+                        "pci:ADDRESS of a real device that is bound to vfio-pci")  # fmt: skip
     add_kill_options(parser)
     add_bed_option(parser)
     parser.add_argument("--report", metavar="FILE", help="write a report in JSON at the end")
@@ -81,6 +83,10 @@ def disk_argument(text: str | None) -> str | None:
     """--disk with its path made absolute, because the hypervisor process may stand elsewhere."""
     if text is None:
         return None
+    if text.startswith("pci:"):
+        if why := pci_diagnosis.problem(text.removeprefix("pci:")):
+            raise CommandError(f"{text}: {why}")
+        return text
     prefix, colon, path = text.rpartition("vhost-user:")
     if colon and not prefix:
         if not Path(path).is_socket():

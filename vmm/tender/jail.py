@@ -56,8 +56,8 @@ def privileged() -> bool:
 def share() -> bool:
     """Leave the host's net, ipc and uts namespaces for empty ones; whether this process was privileged().
 
-    Namespaces of each child's own would keep nothing more apart, as the filters let nobody make a socket or an
-    ipc object, and cost 2 ms of CPU each. An ordinary user's child gets them with its user namespace.
+    Namespaces of each child's own would keep nothing more apart, as the filters let nobody make a socket or
+    an ipc object, and cost 2 ms of CPU each. An ordinary user's child gets them with its user namespace.
     """
     return privileged() and host.call(_UNSHARE, _EMPTY) == 0
 
@@ -147,7 +147,9 @@ def _drop_capabilities() -> None:
 def _limit(profile: str, data: int) -> None:
     """Resource limits; `data` bytes of private memory."""
     limits = {resource.RLIMIT_NOFILE: _DESCRIPTORS, resource.RLIMIT_DATA: data}
-    limits |= dict.fromkeys((resource.RLIMIT_CORE, resource.RLIMIT_MEMLOCK, resource.RLIMIT_MSGQUEUE), 0)
+    limits |= dict.fromkeys((resource.RLIMIT_CORE, resource.RLIMIT_MSGQUEUE), 0)
+    if profile != "keeper":  # who has memory pinned for its device
+        limits[resource.RLIMIT_MEMLOCK] = 0
     if profile == "tender":
         limits |= dict.fromkeys((resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE), 0)
     for which, value in limits.items():

@@ -186,7 +186,8 @@ class Tender:
     def _map(self, fd: int, address: int, length: int, flags: int) -> None:
         writable = bool(flags & wire.MAP_WRITABLE)
         place = self._window(address, length, writable)
-        host.mmap(place, length, host.PROT_READ_WRITE if writable else host.PROT_READ, _OVER, fd)
+        protection = host.PROT_READ_WRITE if writable else host.PROT_READ
+        host.mmap(place, length, protection, _OVER, fd, flags & -abi.PAGE_SIZE)
 
     def _doorbell(self, fd: int, number: int) -> None:
         """While neither eventfd is registered, the C loop sends rings to the new one."""

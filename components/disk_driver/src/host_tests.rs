@@ -2,8 +2,10 @@
 
 #![allow(dead_code)]
 
+mod config;
 mod geometry;
 mod queue;
+mod work;
 
 use geometry::{Geometry, Pool};
 use queue::*;
@@ -271,11 +273,11 @@ fn geometry_from_the_configuration_space() {
     let disk = Geometry::new(1 << 1 | 1 << 6 | 1 << 9 | 1 << 13 | 1 << 29, &all);
     assert_eq!(disk.sectors, 2048 + (1 << 32));
     assert_eq!((disk.block_bytes, disk.max_bytes, disk.discard_sectors), (4096, 1 << 20, 100));
-    assert!(disk.flush && disk.event_index && !disk.read_only);
+    assert!(disk.flush && !disk.read_only && config::event_index(1 << 29));
     // Without the features their fields say nothing, and nonsense in them does no harm.
     let plain = Geometry::new(1 << 5, &all);
     assert_eq!((plain.block_bytes, plain.max_bytes, plain.discard_sectors), (512, 4 << 20, 0));
-    assert!(plain.read_only && !plain.flush && !plain.event_index);
+    assert!(plain.read_only && !plain.flush && !config::event_index(1 << 5));
     let nonsense = Geometry::new(1 << 1 | 1 << 6, &config(&[(8, 0), (20, 3)]));
     assert_eq!((nonsense.block_bytes, nonsense.max_bytes), (512, 4 << 20));
     assert_eq!(Geometry::new(1 << 1, &config(&[(8, 1000)])).max_bytes, 512);

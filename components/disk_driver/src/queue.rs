@@ -8,10 +8,11 @@
 //! a place of `PLACE` bytes in the driver's private part of the vring object: the header at +0, the status
 //! byte at +16, the range of a discard at +32.
 
+pub use crate::work::{Completion, Data, Outcome, Work};
 use core::sync::atomic::{fence, Ordering};
-use rt::abi;
 use rt::alloc::vec::Vec;
 use rt::shared::{full_fence, Shared};
+use rt::{abi, hypercall, telemetry};
 
 const DESCRIPTORS_PER_REQUEST: u16 = 3;
 pub const PLACE: usize = 64;
@@ -37,40 +38,14 @@ const STATUS_UNSET: u8 = 0xff;
 const STATUS_OK: u8 = 0;
 const STATUS_UNSUPPORTED: u8 = 2;
 
-/// Where the device finds the data of a request: bus address and bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Data {
-    pub address: u64,
-    pub bytes: u32,
-}
-
-/// What a request does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Work {
-    Read(Data),
-    Write(Data),
-    Flush,
-    Discard { sectors: u32 },
-}
-
-impl Work {
-    /// VIRTIO_BLK_T_*
-    fn code(self) -> u32 {
-        match self {
-            Work::Read(_) => 0,
-            Work::Write(_) => 1,
-            Work::Flush => 4,
-            Work::Discard { .. } => 11,
-        }
+/// VIRTIO_BLK_T_*
+fn code(work: Work) -> u32 {
+    match work {
+        Work::Read(_) => 0,
+        Work::Write(_) => 1,
+        Work::Flush => 4,
+        Work::Discard { .. } => 11,
     }
-}
-
-/// How a request ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    Done,
-    Failed,
-    Unsupported,
 }
 
 /// Something the device did that no honest device does.
@@ -84,13 +59,6 @@ pub enum Violation {
     UsedLength(u32),
     /// A completed request has no status the specification knows.
     Status(u8),
-}
-
-/// A request that has ended, with what `submit` was given to remember.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Completion<T> {
-    pub outcome: Outcome,
-    pub token: T,
 }
 
 struct Outstanding<T> {
@@ -170,7 +138,7 @@ impl<T> Queue<T> {
                 (0, Some(Data { address: bus_place + RANGE as u64, bytes: RANGE_BYTES }), false)
             }
         };
-        self.memory.store_u64(place, u64::from(work.code()));
+        self.memory.store_u64(place, u64::from(code(work)));
         self.memory.store_u64(place + 8, header_sector);
         self.memory.store_u64(place + STATUS, u64::from(STATUS_UNSET));
 
@@ -192,6 +160,14 @@ impl<T> Queue<T> {
         self.memory.store_u16(AVAILABLE_INDEX, self.submitted);
         rt::kill_point!("driver.before_kick");
         Ok(())
+    }
+
+    /// Tells the device of what was submitted since the last call, where it wants to be told; it is queue `index`.
+    pub fn kick(&mut self, index: usize) {
+        if self.must_kick() {
+            telemetry::add(telemetry::DOORBELLS, 1);
+            hypercall::doorbell((abi::DOORBELL_QUEUE + index) as u32);
+        }
     }
 
     /// Whether the device wants to be told of what was submitted since the last call; if so, ring its doorbell.

@@ -1,13 +1,14 @@
 //! The blk service: requests of clients become requests of the device, and their ends become answers.
 
 use crate::geometry::{Geometry, Pool};
-use crate::queue::{Data, Outcome, Queue, Work};
+use crate::queue::Queue;
+use crate::work::{Data, Outcome, Work};
 use protocols::blk;
 use rt::alloc::collections::VecDeque;
 use rt::alloc::vec::Vec;
-use rt::info::{self, RegionKind};
+use rt::info;
 use rt::wait::Source;
-use rt::{abi, hypercall, log, telemetry, Answer, Call, ClientId, Error, ServerPort, Ticket};
+use rt::{hypercall, log, Answer, Call, ClientId, Error, ServerPort, Ticket};
 
 /// What the device is to do, in the client's terms.
 #[derive(Clone, Copy)]
@@ -32,7 +33,7 @@ enum Place {
 
 /// A request on its way.
 #[derive(Clone, Copy)]
-struct Job {
+pub struct Job {
     ticket: Ticket,
     operation: Operation,
     place: Place,
@@ -44,33 +45,35 @@ struct Job {
 /// The service.
 pub struct Disk {
     geometry: Geometry,
-    pub rings: Rings,
+    rings: Rings,
     /// Jobs for which no queue has room yet, in the order they came.
     waiting: VecDeque<Job>,
     pools: Vec<(ClientId, Option<Pool>)>,
 }
 
-/// The virtqueues, and what to wait for in them.
-pub struct Rings(Vec<Queue<Job>>);
+/// The device's queues, and what to wait for in them.
+struct Rings(Vec<Queue<Job>>);
 
 impl Disk {
-    /// From the info pages. Panics if this VM has no device: then its manifest is wrong.
-    pub fn attach() -> Disk {
-        let geometry = Geometry::new(info::device_features(), &info::device_config());
-        let vrings = info::region(RegionKind::Vring, None).expect("no [device] in the manifest");
-        let memory = vrings.memory().expect("the vring object is mapped");
-        let size = vrings.unit() as u16;
-        let queues = (0..vrings.size() / abi::VRING_STRIDE).map(|index| {
-            let offset = index * abi::VRING_STRIDE;
-            let part = memory.part(offset, abi::VRING_STRIDE).expect("a whole stride");
-            Queue::new(part, vrings.iova() + offset as u64, size, geometry.event_index).expect("a queue size")
-        });
-        let rings = Rings(queues.collect());
-        Disk { geometry, rings, waiting: VecDeque::new(), pools: Vec::new() }
+    pub fn new(geometry: Geometry, queues: Vec<Queue<Job>>) -> Disk {
+        Disk { geometry, rings: Rings(queues), waiting: VecDeque::new(), pools: Vec::new() }
+    }
+
+    /// Serves for ever. `after` is called in each round, when so many requests have been taken and not passed on yet.
+    pub fn serve(mut self, mut after: impl FnMut(usize)) {
+        let mut port = ServerPort::open(&blk::PROTOCOL, "blk");
+        rt::ready();
+        loop {
+            let taken = blk::serve(&mut port, &mut self);
+            after(taken);
+            self.collect(&mut port);
+            self.rings.kick();
+            rt::wait(&mut [&mut port, &mut self.rings], None);
+        }
     }
 
     /// Answers what the device has finished, and gives it what has been waiting.
-    pub fn collect(&mut self, port: &mut ServerPort) {
+    fn collect(&mut self, port: &mut ServerPort) {
         for queue in &mut self.rings.0 {
             loop {
                 match queue.take() {
@@ -238,12 +241,9 @@ impl Rings {
     }
 
     /// Tells the device of new requests, where it wants to be told.
-    pub fn kick(&mut self) {
+    fn kick(&mut self) {
         for (index, queue) in self.0.iter_mut().enumerate() {
-            if queue.must_kick() {
-                telemetry::add(telemetry::DOORBELLS, 1);
-                hypercall::doorbell((abi::DOORBELL_QUEUE + index) as u32);
-            }
+            queue.kick(index);
         }
     }
 }

@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod blk;
+pub mod edu;
 pub mod fs;
 pub mod log;
 pub mod supervise;

@@ -96,6 +96,8 @@ pub const VRING_USED: usize = 0x2000;
 /// 32 KiB the driver may use for request headers and status bytes
 pub const VRING_PRIVATE: usize = 0x8000;
 pub const VRING_SIZE_MAX: usize = 256;
+/// in the first stride, of a real device: 1 (u64) once it has been set up for this epoch
+pub const VRING_STARTED: usize = 0xfff8;
 /// where the device sees the vring object
 pub const VRING_IOVA: u64 = 0x100000000;
 /// where it sees the pool
@@ -154,6 +156,8 @@ pub const REGION_KIND_GRANT_OBJECT: u32 = 3;
 pub const REGION_KIND_STATE: u32 = 4;
 pub const REGION_KIND_TELEMETRY: u32 = 5;
 pub const REGION_KIND_ARGUMENTS: u32 = 6;
+/// registers of a device; to be touched only once VRING_STARTED says so
+pub const REGION_KIND_MMIO: u32 = 7;
 
 // log_level
 pub const LOG_LEVEL_ERROR: u32 = 0;

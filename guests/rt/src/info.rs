@@ -32,6 +32,8 @@ pub enum RegionKind {
     State,
     Telemetry,
     Arguments,
+    /// Registers of a device.
+    Mmio,
 }
 
 /// A copy of `T` at `offset` of the info pages.
@@ -196,6 +198,7 @@ impl Region {
             abi::REGION_KIND_STATE => Some(RegionKind::State),
             abi::REGION_KIND_TELEMETRY => Some(RegionKind::Telemetry),
             abi::REGION_KIND_ARGUMENTS => Some(RegionKind::Arguments),
+            abi::REGION_KIND_MMIO => Some(RegionKind::Mmio),
             _ => None,
         }
     }
@@ -214,7 +217,7 @@ impl Region {
         self.entry.iova
     }
 
-    /// Of a pool: bytes of one buffer.
+    /// Of a pool: bytes of one buffer. Of registers: the BAR's number.
     pub fn unit(&self) -> usize {
         self.entry.unit as usize
     }

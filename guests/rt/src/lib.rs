@@ -14,6 +14,7 @@ extern crate std;
 pub mod abi;
 pub mod channel;
 pub mod client;
+pub mod device;
 pub mod error;
 #[cfg(host_test)]
 pub mod fake;
@@ -40,6 +41,7 @@ mod warm;
 
 pub use channel::{Channel, Protocol, State};
 pub use client::Client;
+pub use device::Device;
 pub use error::Error;
 pub use hypercall::{exit, ready};
 pub use log::Level;

@@ -4,16 +4,20 @@
 #![no_std]
 #![no_main]
 
+#[path = "../../../../components/disk_driver/src/attach.rs"]
+mod attach;
+#[path = "../../../../components/disk_driver/src/config.rs"]
+mod config;
 #[path = "../../../../components/disk_driver/src/geometry.rs"]
 mod geometry;
 #[path = "../../../../components/disk_driver/src/queue.rs"]
 mod queue;
 #[path = "../../../../components/disk_driver/src/requests.rs"]
 mod requests;
+#[path = "../../../../components/disk_driver/src/work.rs"]
+mod work;
 
-use protocols::blk;
-use requests::Disk;
-use rt::{telemetry, ServerPort};
+use rt::telemetry;
 
 /// 50 MiB of a file that is read 128 KiB at a time.
 const ANSWERS: u64 = 400;
@@ -21,18 +25,11 @@ const ANSWERS: u64 = 400;
 rt::component! { fresh: serve, restart: serve, update: serve }
 
 fn serve() {
-    let mut disk = Disk::attach();
-    let mut port = ServerPort::open(&blk::PROTOCOL, "blk");
-    rt::ready();
-    loop {
-        let taken = blk::serve(&mut port, &mut disk);
+    attach::attach().serve(|taken| {
         if telemetry::get(telemetry::SERVED) >= ANSWERS && taken > 0 {
             fail();
         }
-        disk.collect(&mut port);
-        disk.rings.kick();
-        rt::wait(&mut [&mut port, &mut disk.rings], None);
-    }
+    })
 }
 
 fn fail() -> ! {
