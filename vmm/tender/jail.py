@@ -1,6 +1,7 @@
 """The jail of tenders and devices: nothing is left to a process but what it was given.
 
-`fork()` makes a child in new pid, mount, net, ipc and uts namespaces. In the child `confine` closes every
+`share()` puts the zygote into new net, ipc and uts namespaces, with nothing in them; its children stay there.
+`fork()` makes a child in new pid and mount namespaces. In the child `confine` closes every
 other descriptor and takes away the file system, the user and all capabilities; `seal` takes away all system
 calls that the profile does not need. Threads that must exist before the filter (which refuses to make any for
 tenders) are started between the two.
@@ -24,7 +25,7 @@ from vmm.tender._vcpu import ffi
 _NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
     0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
 )  # fmt: skip
-_NAMESPACES = _NEWNS | _NEWUTS | _NEWIPC | _NEWPID | _NEWNET
+_EMPTY, _OWN = _NEWUTS | _NEWIPC | _NEWNET, _NEWNS | _NEWPID
 _NOBODY = 65534
 _CAP_SYS_ADMIN = 21
 
@@ -52,13 +53,24 @@ def privileged() -> bool:
     return False
 
 
+def share() -> bool:
+    """Leave the host's net, ipc and uts namespaces for empty ones; whether this process was privileged().
+
+    Namespaces of each child's own would keep nothing more apart, as the filters let nobody make a socket or an
+    ipc object, and cost 2 ms of CPU each. An ordinary user's child gets them with its user namespace.
+    """
+    if as_root := privileged():
+        host.call(_UNSHARE, _EMPTY)
+    return as_root
+
+
 def fork(*, as_root: bool) -> int:
     """Like os.fork(), into new namespaces; the child must call `confine` and `seal`.
 
-    `as_root` is what privileged() says, which the caller may have asked long ago.
+    `as_root` is what share() said.
     """
     global _forked_as_root
-    pid = host.fork(_NAMESPACES if as_root else _NAMESPACES | _NEWUSER)
+    pid = host.fork(_OWN if as_root else _EMPTY | _OWN | _NEWUSER)
     if pid == 0:
         _forked_as_root = as_root
     return pid

@@ -31,7 +31,7 @@ class Zygote:
 
     def __init__(self, sock: socket.socket, kvm: Kvm) -> None:
         self.sock, self.kvm = sock, kvm
-        self.as_root = jail.privileged()
+        self.as_root = jail.share()
         self.children: set[int] = set()  # their pids stay theirs until they are reaped here
 
     def serve(self) -> None:
