@@ -3,7 +3,6 @@
  * It serves WAIT itself, forwards doorbells that KVM did not take, and counts. Everything else ends the
  * call with an event. What comes out of `run` was chosen by the guest or by KVM: an exit that is not
  * expected here is an event too, never ignored. */
-#define _GNU_SOURCE
 #include "vcpu.h"
 
 #include <errno.h>

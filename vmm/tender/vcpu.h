@@ -1,4 +1,4 @@
-/* The vCPU thread of one VM, as Python sees it (through build_vcpu.py). */
+/* The vCPU thread of one VM, as the tender and tests see it. */
 #ifndef R3S3_VCPU_H
 #define R3S3_VCPU_H
 
@@ -7,7 +7,7 @@
 
 #include "hypervisor/abi/generated.h"
 
-/* Why `vcpu_run` returned to Python. */
+/* Why `vcpu_run` returned. */
 enum vcpu_event {
     EVENT_HYPERCALL = 1, /* registers hold a hypercall that C does not serve */
     EVENT_EXCEPTION,    /* trap stub: `detail` is the vector */
@@ -48,9 +48,5 @@ int vcpu_step(struct vcpu *vcpu);
 void vcpu_hold(struct vcpu *vcpu, uint32_t bits);
 void vcpu_release(struct vcpu *vcpu, uint32_t bits);
 void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx);
-
-/* host.c */
-long host_call(long number, long a, long b, long c, long d, long e, long f);
-long host_fork(unsigned long flags);
 
 #endif
