@@ -44,7 +44,7 @@ class Kind(IntEnum):
 class Operation(IntEnum):
     """One step of an APPLY, packed as OPERATION: kind, descriptor index, a, b, c."""
 
-    MAP = 1  # a address, b length, c flags (MAP_WRITABLE)
+    MAP = 1  # a address, b length, c flags (MAP_WRITABLE), and in whole pages the offset in the file
     UNMAP = 2  # a address, b length
     DOORBELL = 3  # a doorbell
     WAKE = 5  # a wake index

@@ -304,6 +304,14 @@ def test_map_over_a_mapping_replaces_it(system: System) -> None:
     assert until(lambda: guest.word(spot(guest)) == 7)
 
 
+def test_map_from_the_middle_of_an_object(system: System) -> None:
+    fd = memory_object(12288)
+    os.pwrite(fd, b"\x09", 8192)
+    guest = system.guest(f"movabs {abi.RW_WINDOW:#x}, %al\n movzx %al, %edi\n {EXIT}")
+    guest.apply((MAP, 0, abi.RW_WINDOW, 4096, wire.MAP_WRITABLE | 8192), (RUN, 0, 0, 0, 0), fds=[fd])
+    assert guest.hypercall().args[1] == 9
+
+
 BAD_STEPS = {
     "uneven_address": (MAP, 0, abi.RW_WINDOW + 1, 4096, 1),
     "uneven_length": (MAP, 0, abi.RW_WINDOW, 100, 1),

@@ -181,18 +181,17 @@ static void *run_vcpu(void *unused)
 
 /* -- the control thread ------------------------------------------------------------------------------- */
 
-/* Map over a page-aligned range of a window; nothing where `protection` is none. */
-static int map(uint64_t address, uint64_t length, int protection, int fd)
+/* Map over a page-aligned range of a window; nothing where there is no descriptor. */
+static int map(uint64_t address, uint64_t length, int protection, int fd, uint64_t offset)
 {
     int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
     if ((address | length) % R3_PAGE_SIZE || !length)
         return -1;
     for (int number = SLOT_RW; number < SLOTS; number++) {
         const struct slot *slot = &tender.vm.slots[number];
-        uint64_t offset = address - slot->start;
-        if (offset < slot->size && length <= slot->size - offset
-            && (number == SLOT_RW || !(protection & PROT_WRITE)))
-            return mmap(slot->place + offset, length, protection, flags | MAP_FIXED, fd, 0) == MAP_FAILED;
+        uint64_t at = address - slot->start;
+        if (at < slot->size && length <= slot->size - at && (number == SLOT_RW || !(protection & PROT_WRITE)))
+            return mmap(slot->place + at, length, protection, flags | MAP_FIXED, fd, (off_t)offset) == MAP_FAILED;
     }
     return -1;
 }
@@ -242,9 +241,10 @@ static int operate(const struct operation *op, size_t *rest)
     }
     switch (op->kind) {
     case WIRE_MAP:
-        return map(op->a, op->b, op->c & WIRE_MAP_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ, fd);
+        return map(op->a, op->b, op->c & WIRE_MAP_WRITABLE ? PROT_READ | PROT_WRITE : PROT_READ, fd,
+                   op->c & -(uint64_t)R3_PAGE_SIZE);
     case WIRE_UNMAP:
-        return map(op->a, op->b, PROT_NONE, -1);
+        return map(op->a, op->b, PROT_NONE, -1, 0);
     case WIRE_DOORBELL:
         return doorbell(op->a, fd);
     case WIRE_WAKE:
