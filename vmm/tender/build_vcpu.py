@@ -140,6 +140,7 @@ struct plan {
 #define FDS ...
 int own_memory(const struct range *ranges, uint32_t count, uint64_t address, uint64_t length);
 int tender_fill(const struct plan *plan, char *ram, int template);
+const void *tender_variables(void);
 long tender_spawn(const struct plan *plan, const struct kvm_host *kvm, const struct jail *jail,
                   const int32_t *fds, const int32_t *keep, uint32_t count);
 
@@ -164,8 +165,20 @@ long tender_spawn(const struct plan *plan, const struct kvm_host *kvm, const str
 #define CONTROL_SLICE_NS ...
 long host_fork(uint64_t namespaces);
 int host_set_slice(uint64_t nanoseconds);
+void *malloc(size_t size);
+void free(void *memory);
+int madvise(void *place, size_t length, int advice);
+unsigned long pthread_self(void);
 int unshare(int flags);
 long syscall(long number, ...);
+"""
+
+
+_INCLUDES = """
+#include "vmm/tender/tender.h"
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
 """
 
 
@@ -175,7 +188,7 @@ def builder() -> FFI:
     ffi.cdef(_KVM + _TENDER)
     ffi.set_source(
         "vmm.tender._vcpu",
-        '#include "vmm/tender/tender.h"\n#include <sched.h>\n#include <unistd.h>\n',
+        _INCLUDES,
         sources=[str(path) for path in sorted(HERE.glob("[!_]*.c"))],
         depends=[*map(str, HERE.glob("*.h")), str(ROOT / "hypervisor/abi/generated.h")],
         include_dirs=[str(ROOT)],

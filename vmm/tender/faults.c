@@ -4,32 +4,25 @@
  * The vCPU is out of the guest for good; only find_missing enters it once more, for at most one instruction. */
 #include "vmm/tender/tender.h"
 
-#include <stdio.h>
-#include <string.h>
-#include <sys/ioctl.h>
-
 enum { PF_WRITE = 0x2, PF_FETCH = 0x10 };
 enum { WITH_ERROR_CODE = 0x60227D00 }; /* bit n: the CPU pushes one for vector n */
 enum { ERROR_CODE, RIP, CS, RFLAGS, RSP, SS, FRAME }; /* what it pushes, upwards */
 
-static int in_window(const struct machine *vm, uint64_t address)
-{
+static int in_window(const struct machine *vm, uint64_t address) {
     for (int number = SLOT_RW; number < SLOTS; number++)
         if (address - vm->slots[number].start < vm->slots[number].size)
             return 1;
     return 0;
 }
 
-static void bad_address(const struct machine *vm, uint64_t address, int store, struct fault *fault)
-{
+static void bad_address(const struct machine *vm, uint64_t address, int store, struct fault *fault) {
     fault->kind = in_window(vm, address) ? R3_FAULT_WINDOW : R3_FAULT_PHYSICAL;
     fault->error_code = store ? PF_WRITE : 0;
     fault->address = address;
 }
 
 /* The frame lies where the stub's RSP says, if that is on a trap stack. */
-static void exception(struct machine *vm, struct fault *fault)
-{
+static void exception(struct machine *vm, struct fault *fault) {
     uint64_t vector = vm->vcpu.detail, frame[FRAME] = { 0 }, stack = fault->regs.rsp;
     unsigned first = vector < 32 && WITH_ERROR_CODE >> vector & 1 ? ERROR_CODE : RIP;
     size_t size = (FRAME - first) * sizeof *frame;
@@ -57,15 +50,13 @@ static void exception(struct machine *vm, struct fault *fault)
 }
 
 /* The table a page table entry points to: all lie below PAGE_TABLES_END, where no guest can write. */
-static char *table(const struct machine *vm, const char *entry)
-{
+static char *table(const struct machine *vm, const char *entry) {
     uint64_t value;
     memcpy(&value, entry, sizeof value);
     return vm->slots[SLOT_RAM].place + (value & (R3_PAGE_TABLES_END - R3_PAGE_SIZE));
 }
 
-static void unmap_windows(struct machine *vm)
-{
+static void unmap_windows(struct machine *vm) {
     for (int number = SLOT_RW; number < SLOTS; number++) {
         const struct slot *slot = &vm->slots[number];
         char *pointers = table(vm, vm->slots[SLOT_RAM].place + R3_PAGE_TABLES);
@@ -79,8 +70,7 @@ static void unmap_windows(struct machine *vm)
  *
  * The windows leave the guest's page tables and, so that KVM forgets what it cached of those, the VM; then
  * the instruction runs again, alone (trap flag). If it wanted a window it now takes an ordinary page fault. */
-static void find_missing(struct machine *vm, struct fault *fault)
-{
+static void find_missing(struct machine *vm, struct fault *fault) {
     struct fault trap = { 0 };
     unmap_windows(vm);
     int event = vcpu_step(&vm->vcpu);
@@ -99,8 +89,7 @@ static void find_missing(struct machine *vm, struct fault *fault)
 }
 
 /* The fault behind an event of vcpu_run other than a hypercall. `fault` is all zeros before. */
-void examine(struct machine *vm, int event, struct fault *fault)
-{
+void examine(struct machine *vm, int event, struct fault *fault) {
     const struct vcpu *vcpu = &vm->vcpu;
     fault->regs = *vcpu->regs;
     if (event == EVENT_EXCEPTION) {

@@ -1,20 +1,16 @@
 /* Calls to the host's kernel that neither Python nor the C library has. */
 #include <Python.h> /* first, and it defines _GNU_SOURCE */
 
-#include <errno.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "vmm/tender/tender.h"
 
 /* fork() into new namespaces (CLONE_NEW*), for a process with one thread. The C library learns the child's
  * thread id the way its own fork() tells it: through the address it registered with the kernel (where the
  * kernel does not tell that address the stale id harms nothing but abort()). */
-long host_clone(uint64_t namespaces)
-{
+long host_clone(uint64_t namespaces) {
     int *thread_id = NULL;
     if (prctl(PR_GET_TID_ADDRESS, &thread_id) == 0 && thread_id)
         namespaces |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
@@ -22,8 +18,7 @@ long host_clone(uint64_t namespaces)
 }
 
 /* The same for a child that goes on in Python: os.fork() into namespaces. */
-long host_fork(uint64_t namespaces)
-{
+long host_fork(uint64_t namespaces) {
     PyGILState_STATE state = PyGILState_Ensure();
     PyOS_BeforeFork();
     long pid = host_clone(namespaces);
@@ -41,8 +36,7 @@ long host_fork(uint64_t namespaces)
  *
  * Linux 6.12 and later let a task that wakes preempt one with longer slices, so who runs briefly is let in
  * at once and not at the next timer tick; earlier ones ignore it. */
-int host_set_slice(uint64_t nanoseconds)
-{
+int host_set_slice(uint64_t nanoseconds) {
     /* struct sched_attr: size and policy, flags, nice and priority, runtime, deadline, period */
     uint64_t attributes[6] = { sizeof attributes, 0, 0, nanoseconds, 0, 0 };
     return (int)syscall(SYS_sched_setattr, 0, attributes, 0);

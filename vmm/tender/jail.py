@@ -31,6 +31,9 @@ _CAP_SYS_ADMIN = 21
 _DATA_MAX = 256 << 20  # private memory beside a VM's own
 _DESCRIPTORS = 1024
 
+# In the C library's heap, which a tender has, too; it has nothing of the interpreter's.
+allocate = ffi.new_allocator(lib.malloc, lib.free)
+
 _forked_as_root = False  # how fork() below made this process
 _outer_ids = (os.geteuid(), os.getegid())  # what the user is called outside a namespace made later
 
@@ -76,12 +79,12 @@ def describe(
         none += [resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE]
     for each in none:
         limits[each] = 0
-    program = ffi.from_buffer(seccomp.program(profile, tuple(files)))
+    program = allocate("char[]", seccomp.program(profile, tuple(files)))
     uid, gid = _outer_ids
     values: dict[str, Any] = {"namespaces": _OWN if as_root else _EMPTY | _OWN | _NEWUSER, "as_root": as_root}
     values |= {"uid": uid, "gid": gid, "limits": limits}
     values |= {"filter": program, "instructions": len(program) // seccomp.INSTRUCTION_SIZE}
-    return ffi.new("struct jail *", values), program
+    return allocate("struct jail *", values), program
 
 
 def fork(*, as_root: bool) -> int:

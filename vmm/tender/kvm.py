@@ -13,6 +13,7 @@ from typing import Any
 from hypervisor.abi import generated as abi
 from vmm.tender import trap_page
 from vmm.tender._vcpu import ffi, lib
+from vmm.tender.jail import allocate
 
 _CR0 = 0x80050033  # PG AM WP NE ET MP PE
 _CR4 = 0x620  # PAE OSFXSR OSXMMEXCPT
@@ -41,9 +42,9 @@ class Kvm:
         for name in _NEEDED.split():
             if not ioctl(fd, lib.KVM_CHECK_EXTENSION, getattr(lib, f"KVM_CAP_{name}")):
                 raise KvmError(f"{path}: this KVM lacks KVM_CAP_{name}; a newer host kernel is needed")
-        self._cpuid = ffi.new("struct kvm_cpuid2 *", {"nent": _CPUID_ENTRIES, "entries": _CPUID_ENTRIES})
+        self._cpuid = allocate("struct kvm_cpuid2 *", {"nent": _CPUID_ENTRIES, "entries": _CPUID_ENTRIES})
         ioctl(fd, lib.KVM_GET_SUPPORTED_CPUID, ffi.buffer(self._cpuid))
-        self.host = ffi.new("struct kvm_host *", {"fd": fd, "cpuid": self._cpuid})
+        self.host = allocate("struct kvm_host *", {"fd": fd, "cpuid": self._cpuid})
         self.host.run_size = ioctl(fd, lib.KVM_GET_VCPU_MMAP_SIZE)
         self._probe_vcpu()
 

@@ -1,15 +1,10 @@
 /* One VM: RAM at 0, two windows, one vCPU at CPL3. */
 #include "vmm/tender/tender.h"
 
-#include <errno.h>
-#include <sys/ioctl.h>
-#include <sys/mman.h>
-
 enum { RFLAGS = 0x2, DOORBELL_BYTES = 4 };
 
 /* Size 0 takes a slot out of the VM for good, with all tables KVM has cached of it. */
-int machine_resize_slot(struct machine *vm, int number, uint64_t size)
-{
+int machine_resize_slot(struct machine *vm, int number, uint64_t size) {
     const struct slot *slot = &vm->slots[number];
     struct kvm_userspace_memory_region region = {
         .slot = (uint32_t)number, .flags = number == SLOT_RO ? KVM_MEM_READONLY : 0,
@@ -45,8 +40,7 @@ int machine_make(struct machine *vm, const struct kvm_host *kvm, void *ram, uint
 }
 
 /* Set all registers for the first instruction: CPL3, long mode, RDI = `argument`. */
-int machine_enter(struct machine *vm, uint64_t entry, uint64_t stack, uint64_t argument)
-{
+int machine_enter(struct machine *vm, uint64_t entry, uint64_t stack, uint64_t argument) {
     struct kvm_xcrs xcrs = { .nr_xcrs = 1, .xcrs = { { .value = vm->kvm->xcr0 } } };
     *vm->vcpu.regs = (struct kvm_regs){ .rip = entry, .rsp = stack, .rdi = argument, .rflags = RFLAGS };
     return ioctl(vm->vcpu.fd, KVM_SET_SREGS, &vm->kvm->sregs)
@@ -57,8 +51,7 @@ int machine_enter(struct machine *vm, uint64_t entry, uint64_t stack, uint64_t a
 /* Enter the guest once, at NULL, which faults at once: what KVM does at the first entry is then done. (It
  * builds its tables; newer kernels also start a worker, which the sealed jail would refuse.) The trap page
  * must be in place; machine_enter must come afterwards. */
-int machine_warm_up(struct machine *vm)
-{
+int machine_warm_up(struct machine *vm) {
     if (machine_enter(vm, 0, 0, 0))
         return -1;
     if (vcpu_step(&vm->vcpu) != EVENT_EXCEPTION || vm->vcpu.detail != PAGE_FAULT) {
@@ -70,8 +63,7 @@ int machine_warm_up(struct machine *vm)
 
 /* Give KVM the results of the last exit without entering the guest, so that its state can be saved or
  * replaced. Only while no thread is in vcpu_run. */
-int machine_settle(struct machine *vm)
-{
+int machine_settle(struct machine *vm) {
     vm->vcpu.run->immediate_exit = 1;
     int result = ioctl(vm->vcpu.fd, KVM_RUN, 0);
     vm->vcpu.run->immediate_exit = 0;
@@ -79,8 +71,7 @@ int machine_settle(struct machine *vm)
 }
 
 /* Let a store to doorbell `number` signal the eventfd `fd`, or no longer. */
-int machine_doorbell(struct machine *vm, uint64_t number, int fd, int remove)
-{
+int machine_doorbell(struct machine *vm, uint64_t number, int fd, int remove) {
     struct kvm_ioeventfd request = {
         .addr = R3_DOORBELL_PAGE + 8 * number, .len = DOORBELL_BYTES, .fd = fd,
         .flags = remove ? KVM_IOEVENTFD_FLAG_DEASSIGN : 0,

@@ -49,7 +49,7 @@ def parse(body: bytes, as_root: bool) -> Plan:
     pieces = [(each.address, each.file_size, each.offset, ffi.NULL) for each in segments]
     contents = []
     for address, page in (page_tables.build(mappings) | trap_page.build()).items():
-        contents.append(ffi.from_buffer(page))
+        contents.append(jail.allocate("char[]", page))
         pieces.append((address, len(page), 0, contents[-1]))
     own = [each for each in mappings if each.user and each.end <= memory]
     readable, writable = merge(own), merge(each for each in own if each.writable)
@@ -57,14 +57,14 @@ def parse(body: bytes, as_root: bool) -> Plan:
     values = {"memory": memory, "entry": entry, "slice_ns": slice_ns, "private_memory": kind == "private"}
     values |= {"known": _bits(known), "allowed": _bits(known & allow)}
     arrays = {
-        "pieces": ffi.new("struct piece[]", pieces),
-        "readable": ffi.new("struct range[]", readable),
-        "writable": ffi.new("struct range[]", writable),
+        "pieces": jail.allocate("struct piece[]", pieces),
+        "readable": jail.allocate("struct range[]", readable),
+        "writable": jail.allocate("struct range[]", writable),
     }
     values |= arrays | {f"{name}_count": len(array) for name, array in arrays.items()}
     private_memory = memory if kind == "private" else 0
     jailed, program = jail.describe("tender", as_root=as_root, private_memory=private_memory)
-    return Plan(ffi.new("struct plan *", values), jailed, (*arrays.values(), contents, program))
+    return Plan(jail.allocate("struct plan *", values), jailed, (*arrays.values(), contents, program))
 
 
 def _bits(numbers: Iterable[int]) -> int:

@@ -9,17 +9,11 @@
  * carried out ends the tender, with the reason. */
 #include "vmm/tender/tender.h"
 
-#include <errno.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stddef.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 struct header {
     uint32_t kind, sequence;
@@ -46,16 +40,14 @@ static struct {
 /* -- records ------------------------------------------------------------------------------------------ */
 
 /* The kernel copies the body once, wherever it lies: also out of the guest's RAM. */
-static void send_record(struct header header, const void *body, size_t length)
-{
+static void send_record(struct header header, const void *body, size_t length) {
     struct iovec parts[] = { { &header, sizeof header }, { (void *)body, length } };
     struct msghdr message = { .msg_iov = parts, .msg_iovlen = 2 };
     if (sendmsg(tender.sock, &message, MSG_NOSIGNAL) < 0)
         _exit(errno == EPIPE || errno == ECONNRESET ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
-static void report(const struct fault *fault)
-{
+static void report(const struct fault *fault) {
     struct header header = { WIRE_FAULT, 0, { fault->kind, fault->vector, fault->error_code, fault->address,
                                               fault->regs.rip, fault->regs.rsp } };
     size_t numbers = offsetof(struct fault, text) - offsetof(struct fault, regs);
@@ -63,8 +55,7 @@ static void report(const struct fault *fault)
 }
 
 /* Say what went wrong and end the process. */
-__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...)
-{
+__attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *format, ...) {
     struct fault fault = { .kind = R3_FAULT_INTERNAL, .text = "the tender failed: " };
     size_t used = strlen(fault.text);
     va_list values;
@@ -76,8 +67,7 @@ __attribute__((noreturn, format(printf, 1, 2))) static void fail(const char *for
 }
 
 /* The next record. The end of the stream ends the process. */
-static void receive(void)
-{
+static void receive(void) {
     union {
         char room[CMSG_SPACE(sizeof record.fds)];
         struct cmsghdr aligned;
@@ -102,8 +92,7 @@ static void receive(void)
 /* -- the vCPU thread ---------------------------------------------------------------------------------- */
 
 /* Whether `length` bytes at a guest's address are the component's own memory: all in one of its ranges. */
-int own_memory(const struct range *ranges, uint32_t count, uint64_t address, uint64_t length)
-{
+int own_memory(const struct range *ranges, uint32_t count, uint64_t address, uint64_t length) {
     for (; count; count--, ranges++)
         if (ranges->start <= address && address <= ranges->end && length <= ranges->end - address)
             return 1;
@@ -118,15 +107,13 @@ static const struct { uint8_t address, length; uint32_t most; } carries[] = {
     [R3_HYPERCALL_COPY_TO_GRANT] = { 3, 4, R3_OUTPUT_MAX },
 };
 
-static void answer(uint64_t rax, uint64_t rdx)
-{
+static void answer(uint64_t rax, uint64_t rdx) {
     vcpu_answer(&tender.vm.vcpu, rax, rdx);
     vcpu_release(&tender.vm.vcpu, HOLD_CALL);
 }
 
 /* Tell the hypervisor of a hypercall; what is wrong with it is returned as a kind of fault, else 0. */
-static int serve_hypercall(struct fault *fault)
-{
+static int serve_hypercall(struct fault *fault) {
     const struct plan *plan = tender.plan;
     const struct kvm_regs *regs = &fault->regs;
     uint64_t arguments[] = { regs->rdi, regs->rsi, regs->rdx, regs->r10, regs->r8, regs->r9 };
@@ -158,8 +145,7 @@ static int serve_hypercall(struct fault *fault)
     return 0;
 }
 
-static void *run_vcpu(void *unused)
-{
+static void *run_vcpu(void *unused) {
     struct vcpu *vcpu = &tender.vm.vcpu;
     __atomic_store_n(&vcpu->stats[STAT_THREAD], (uint64_t)gettid(), __ATOMIC_RELAXED);
     for (;;) {
@@ -182,8 +168,7 @@ static void *run_vcpu(void *unused)
 /* -- the control thread ------------------------------------------------------------------------------- */
 
 /* Map over a page-aligned range of a window; nothing where there is no descriptor. */
-static int map(uint64_t address, uint64_t length, int protection, int fd, uint64_t offset)
-{
+static int map(uint64_t address, uint64_t length, int protection, int fd, uint64_t offset) {
     int flags = fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED;
     if ((address | length) % R3_PAGE_SIZE || !length)
         return -1;
@@ -197,8 +182,7 @@ static int map(uint64_t address, uint64_t length, int protection, int fd, uint64
 }
 
 /* While neither eventfd is registered, the vCPU loop sends rings to the new one. */
-static int doorbell(uint64_t number, int fd)
-{
+static int doorbell(uint64_t number, int fd) {
     if (number >= R3_DOORBELLS)
         return -1;
     int old = __atomic_exchange_n(&tender.vm.vcpu.doorbells[number], fd, __ATOMIC_SEQ_CST);
@@ -208,8 +192,7 @@ static int doorbell(uint64_t number, int fd)
 }
 
 /* A doorbell is an edge: nobody has to read the eventfd. */
-static int wake(uint64_t number, int fd)
-{
+static int wake(uint64_t number, int fd) {
     struct epoll_event edge = { .events = EPOLLIN | EPOLLET };
     int epoll = tender.vm.vcpu.epoll_fd;
     if (number >= R3_DOORBELLS || epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &edge))
@@ -219,8 +202,7 @@ static int wake(uint64_t number, int fd)
     return old && (epoll_ctl(epoll, EPOLL_CTL_DEL, old, NULL) || close(old));
 }
 
-static int set_info(uint64_t offset, uint64_t length, size_t *rest)
-{
+static int set_info(uint64_t offset, uint64_t length, size_t *rest) {
     uint64_t size = R3_INFO_PAGES * R3_PAGE_SIZE;
     if (offset > size || length > size - offset || length > record.length - *rest)
         return -1;
@@ -230,8 +212,7 @@ static int set_info(uint64_t offset, uint64_t length, size_t *rest)
 }
 
 /* Nonzero if it makes no sense or is refused. A descriptor that stays open is taken out of the record. */
-static int operate(const struct operation *op, size_t *rest)
-{
+static int operate(const struct operation *op, size_t *rest) {
     int fd = -1;
     if (op->kind == WIRE_MAP || op->kind == WIRE_DOORBELL || op->kind == WIRE_WAKE) {
         if (op->fd >= record.fds_count || (fd = record.fds[op->fd]) < 0)
@@ -263,8 +244,7 @@ static int operate(const struct operation *op, size_t *rest)
 }
 
 /* Carry out the record's first `count` operations in order; returns where the rest of its body begins. */
-static size_t apply(uint64_t count)
-{
+static size_t apply(uint64_t count) {
     const struct operation *op = (const struct operation *)record.body;
     if (count > record.length / sizeof *op)
         fail("%llu operations in %zu bytes", (unsigned long long)count, record.length);
@@ -280,8 +260,7 @@ static size_t apply(uint64_t count)
     return rest;
 }
 
-static void serve_result(void)
-{
+static void serve_result(void) {
     struct vcpu *vcpu = &tender.vm.vcpu;
     if (!(__atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST) & HOLD_CALL))
         fail("an answer to no call");
@@ -297,8 +276,7 @@ static void serve_result(void)
     answer(record.header.args[0], record.header.args[1]);
 }
 
-__attribute__((noreturn)) static void serve(void)
-{
+__attribute__((noreturn)) static void serve(void) {
     for (;;) {
         receive();
         struct header reply = record.header;
@@ -319,8 +297,7 @@ __attribute__((noreturn)) static void serve(void)
 /* -- from the fork to the first record ---------------------------------------------------------------- */
 
 /* The first contents of the memory. */
-int tender_fill(const struct plan *plan, char *ram, int template)
-{
+int tender_fill(const struct plan *plan, char *ram, int template) {
     for (uint32_t i = 0; i < plan->pieces_count; i++) {
         const struct piece *piece = &plan->pieces[i];
         if (piece->bytes)
@@ -334,8 +311,7 @@ int tender_fill(const struct plan *plan, char *ram, int template)
 
 /* Everything up to the first instruction. Private memory is copy-on-write memory of the tender's own;
  * nothing of it is in the hypervisor's memfd. */
-static int build(const struct plan *plan, const struct kvm_host *kvm, const int32_t *fds)
-{
+static int build(const struct plan *plan, const struct kvm_host *kvm, const int32_t *fds) {
     struct machine *vm = &tender.vm;
     int writable = PROT_READ | PROT_WRITE, flags = MAP_SHARED, ram_fd = fds[FD_RAM];
     if (plan->private_memory) {
@@ -352,11 +328,15 @@ static int build(const struct plan *plan, const struct kvm_host *kvm, const int3
     return vm->vcpu.epoll_fd < 0 || machine_enter(vm, plan->entry, plan->memory, R3_INFO);
 }
 
+/* Where the last of the variables above lies, which a child needs. */
+const void *tender_variables(void) {
+    return &record.fds[WIRE_DESCRIPTORS_MAX - 1];
+}
+
 /* Fork a tender; its pid. `fds` are those of SPAWN_TENDER; `keep` are these and KVM's, ascending. The child
  * never returns to Python. */
 long tender_spawn(const struct plan *plan, const struct kvm_host *kvm, const struct jail *jail,
-                  const int32_t *fds, const int32_t *keep, uint32_t count)
-{
+                  const int32_t *fds, const int32_t *keep, uint32_t count) {
     pthread_t thread;
     long pid = host_clone(jail->namespaces);
     if (pid)

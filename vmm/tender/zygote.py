@@ -18,10 +18,13 @@ from typing import Any, NoReturn
 
 from hypervisor import wire
 from vmm.tender import jail, plan
-from vmm.tender._vcpu import lib
+from vmm.tender._vcpu import ffi, lib
 from vmm.tender.kvm import Kvm, KvmError
 
 _DEVICE_FDS = 2
+_DONTFORK, _DOFORK = 10, 11  # MADV_*
+_ARENA = 1 << 18  # bytes of what the interpreter asks for at once
+_NAMELESS = 3  # further fields of a line of /proc/self/maps
 
 
 class Zygote:
@@ -61,11 +64,26 @@ class Zygote:
             return jail.check(spawned)
         if message.kind == wire.Kind.SPAWN_DEVICE and len(fds) == _DEVICE_FDS:
             config = json.loads(message.body)
+            _share_heap(_DOFORK)
             pid = jail.fork(as_root=self.as_root)
             if pid == 0:
                 _run_device(fds[0], fds[1], config)
+            _share_heap(_DONTFORK)
             return pid
         raise wire.WireError(f"record of kind {message.kind} with {len(fds)} descriptors")
+
+
+def _share_heap(advice: int) -> None:
+    """Whether children get the interpreter's heap. Tenders do without: that spares every spawn the copying of
+    page tables, and the zygote a fault for each page that it writes to afterwards."""
+    needed = lib.pthread_self(), int(ffi.cast("uintptr_t", lib.tender_variables()))
+    with open("/proc/self/maps", encoding="ascii") as maps:
+        for line in maps:
+            place, rights, *rest = line.split()
+            start, end = (int(each, 16) for each in place.split("-"))
+            heap = rights == "rw-p" and len(rest) == _NAMELESS and end - start >= _ARENA
+            if heap and not any(start <= each < end for each in needed):
+                jail.check(lib.madvise(ffi.cast("void *", start), end - start, advice))
 
 
 def _run_device(sock: int, file: int, config: dict[str, Any]) -> NoReturn:
@@ -86,6 +104,7 @@ def main(sock: socket.socket) -> NoReturn:
         zygote = Zygote(sock, Kvm())
         gc.collect()
         gc.freeze()  # what is here now stays; children never look through it again
+        _share_heap(_DONTFORK)
         try:
             zygote.serve()
             status = 0
