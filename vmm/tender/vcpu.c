@@ -1,4 +1,4 @@
-/* The vCPU loop: runs the guest without Python (and without its lock) until Python is needed.
+/* The vCPU loop: runs the guest until somebody else is needed.
  *
  * It serves WAIT itself, forwards doorbells that KVM did not take, and counts. Everything else ends the
  * call with an event. What comes out of `run` was chosen by the guest or by KVM: an exit that is not
@@ -152,7 +152,7 @@ static int serve_exit(struct vcpu *vcpu, int failed) {
     return EVENT_UNKNOWN;
 }
 
-/* Sleep until Python lets the vCPU go on, then run the guest to its next event. */
+/* Sleep until the control thread lets the vCPU go on, then run the guest to its next event. */
 int vcpu_run(struct vcpu *vcpu) {
     int what;
     sleep_while(vcpu, ~(uint32_t)HOLD_SPARE);
