@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import select
 import signal
@@ -18,7 +17,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
@@ -27,7 +26,6 @@ from hypervisor.policy import Component
 
 BURIAL_S = 0.008  # from a death to what can wait, until the recovery is over
 STEPS_MAX = 128  # of one record, lest it carry more descriptors than one can
-REGISTERS_MAX = 64
 _U64 = (1 << 64) - 1
 _numbers = itertools.count(1)
 _CPUCLOCK_SCHED = 2  # the clock of a process's CPU time, clock_getcpuclockid(3)
@@ -248,14 +246,3 @@ class Instance:
             self.pidfd = -1
         self.telemetry.close()
         self.stats.memory.close()
-
-
-def registers_of(body: bytes) -> tuple[dict[str, int], str]:
-    """The registers and the message of a FAULT body. Hostile: anything malformed reads as nothing."""
-    try:
-        data: Any = json.loads(body)
-        pairs = itertools.islice(dict(data.get("registers", {})).items(), REGISTERS_MAX)
-        registers = {str(k)[: abi.NAME_MAX]: int(v) & _U64 for k, v in pairs}
-        return registers, str(data.get("message", ""))[: abi.LOG_MAX]
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        return {}, ""

@@ -20,7 +20,7 @@ from hypervisor.evidence import Evidence
 from hypervisor.faults import FaultRecord
 from hypervisor.figures import Figures
 from hypervisor.grants import Grant, GrantTable
-from hypervisor.instances import BURIAL_S, Instance, Lifecycle, Step, registers_of
+from hypervisor.instances import BURIAL_S, Instance, Lifecycle, Step
 from hypervisor.log import Log
 from hypervisor.loop import Loop
 from hypervisor.memory import MemoryObject
@@ -244,12 +244,11 @@ class Hypervisor:
             self.ended(instance, abi.Fault.INTERNAL, f"its tender sent a record ({kind}) that was not due")
 
     def _on_fault(self, component: LiveComponent, instance: Instance, message: wire.Message) -> None:
-        registers, text = registers_of(message.body)
-        if instance is not component.running:
-            self.ended(instance, abi.Fault.INTERNAL, f"it failed: {text}")
-            return
-        record = FaultRecord.reported(component.name, instance.epoch, message.args, registers, text)
-        self.fail(component, record)
+        record = FaultRecord.reported(component.name, instance.epoch, message.args, message.body)
+        if instance is component.running:
+            self.fail(component, record)
+        else:
+            self.ended(instance, abi.Fault.INTERNAL, f"it failed: {record.message}")
 
     # -- deaths ---------------------------------------------------------------------------------------
 

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hypervisor.abi import generated as abi
-from vmm import probe
+from vmm import host, probe
 from vmm.cli.control import runtime_directory
 from vmm.probe import DATA_PAGE, ProbeError, TinyGuest
-from vmm.tender import host, jail
+from vmm.tender import jail
 from vmm.tender._vcpu import ffi, lib
-from vmm.tender.kvm import SLOT_RAM, SLOT_RW, Kvm
+from vmm.tender.kvm import Kvm
 
 ROOT = Path(__file__).resolve().parents[1]
 MEMORY_MIN = 512 << 20
@@ -108,7 +108,7 @@ def _expect(guest: TinyGuest, event: int, meaning: str) -> None:
 
 
 def _capabilities(kvm: Kvm) -> str:
-    return f"KVM API 12 with all capabilities needed, CR4 {kvm.sregs.cr4:#x}, XCR0 {kvm.xcr0:#x}"
+    return f"KVM API 12 with all capabilities needed, CR4 {kvm.host.sregs.cr4:#x}, XCR0 {kvm.host.xcr0:#x}"
 
 
 def _exits(kvm: Kvm) -> str:
@@ -148,8 +148,8 @@ def _read_only(kvm: Kvm) -> str:
     # The page tables refuse stores to the read-only window already; here KVM alone has to.
     guest = TinyGuest(kvm, _STORE_TO_WINDOW)
     address = _map_page(guest)
-    _set_slot(guest, SLOT_RW, abi.RW_WINDOW, 0, address)
-    _set_slot(guest, SLOT_RW, abi.RW_WINDOW, abi.PAGE_SIZE, address, lib.KVM_MEM_READONLY)
+    _set_slot(guest, lib.SLOT_RW, abi.RW_WINDOW, 0, address)
+    _set_slot(guest, lib.SLOT_RW, abi.RW_WINDOW, abi.PAGE_SIZE, address, lib.KVM_MEM_READONLY)
     _expect(guest, lib.EVENT_ADDRESS, "refusing a store to a read-only slot")
     if guest.vm.vcpu.address != abi.RW_WINDOW or any(host.view(address, abi.PAGE_SIZE)):
         raise ProbeError("a store to a read-only slot does harm")
@@ -168,7 +168,7 @@ def _windows(kvm: Kvm) -> str:
 
 def _map_page(guest: TinyGuest) -> int:
     """Map a fresh page at the start of the read-write window; its host address."""
-    _, _, address = guest.vm.windows[SLOT_RW]
+    address, _ = guest.vm.window(lib.SLOT_RW)
     flags = host.MAP_SHARED | host.MAP_ANONYMOUS | host.MAP_FIXED
     return host.mmap(address, abi.PAGE_SIZE, host.PROT_READ | host.PROT_WRITE, flags)
 
@@ -206,23 +206,23 @@ def _system_call(kvm: Kvm) -> str:
 
 
 def _vectors(kvm: Kvm) -> str:
-    if not kvm.xcr0:
+    if not kvm.host.xcr0:
         return "guests have SSE registers only (no AVX), which is enough"
     # xor %ecx,%ecx; xgetbv; mov %eax,%edi; vmovaps %ymm0,%ymm1; the call
     guest = TinyGuest(kvm, bytes.fromhex("31c90f01d089c7c5fc28c8") + _CALL)
     _expect(guest, lib.EVENT_HYPERCALL, "AVX, although KVM accepts it,")
-    if guest.vm.vcpu.regs.rdi != kvm.xcr0:
+    if guest.vm.vcpu.regs.rdi != kvm.host.xcr0:
         raise ProbeError(f"XCR0 is {guest.vm.vcpu.regs.rdi:#x} in the guest")
-    return f"guests have {_FEATURES[kvm.xcr0]} registers (XCR0 {kvm.xcr0:#x})"
+    return f"guests have {_FEATURES[kvm.host.xcr0]} registers (XCR0 {kvm.host.xcr0:#x})"
 
 
 def _dirty_log(kvm: Kvm) -> str:
     # mov $DATA_PAGE,%eax; movl $0x55,(%rax)
     guest = TinyGuest(kvm, b"\xb8" + DATA_PAGE.to_bytes(4, "little") + bytes.fromhex("c70055000000") + _CALL)
-    _set_slot(guest, SLOT_RAM, 0, len(guest.ram), guest.ram_address, _KVM_MEM_LOG_DIRTY_PAGES)
+    _set_slot(guest, lib.SLOT_RAM, 0, len(guest.ram), guest.ram_address, _KVM_MEM_LOG_DIRTY_PAGES)
     _expect(guest, lib.EVENT_HYPERCALL, "a store to logged memory")
     bitmap = ffi.new("uint8_t[]", len(guest.ram) // abi.PAGE_SIZE // 8)
-    request = struct.pack("<IIQ", SLOT_RAM, 0, int(ffi.cast("uintptr_t", bitmap)))
+    request = struct.pack("<IIQ", lib.SLOT_RAM, 0, int(ffi.cast("uintptr_t", bitmap)))
     host.ioctl(guest.vm.fd, _KVM_GET_DIRTY_LOG, ffi.from_buffer(request))
     pages = {
         8 * index + bit for index, byte in enumerate(bytes(bitmap)) for bit in range(8) if byte >> bit & 1

@@ -12,9 +12,11 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from vmm.tender import host, seccomp
+from vmm import host
+from vmm.machine import VirtualMachine
+from vmm.tender import seccomp
 from vmm.tender._vcpu import ffi, lib
-from vmm.tender.kvm import Kvm, VirtualMachine
+from vmm.tender.kvm import Kvm
 from vmm.tender.seccomp import Allowed, Rule
 
 # TSC, STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE, TSC_AUX, SYSENTER_CS/ESP/EIP, PAT, MISC_ENABLE
@@ -64,7 +66,7 @@ class VcpuState:
 
 def xsave_size(kvm: Kvm) -> int:
     """Bytes of the FPU state; to be asked before the jail is sealed."""
-    return host.ioctl(kvm.fd, lib.KVM_CHECK_EXTENSION, lib.KVM_CAP_XSAVE2) or 4096
+    return host.ioctl(kvm.host.fd, lib.KVM_CHECK_EXTENSION, lib.KVM_CAP_XSAVE2) or 4096
 
 
 def save(vm: VirtualMachine, xsave_bytes: int) -> VcpuState:
@@ -106,7 +108,8 @@ def load(vm: VirtualMachine, state: VcpuState) -> None:
 
 def fork(parent: VirtualMachine) -> int:
     """os.fork(); the child has nothing in the windows: connections are not inherited."""
-    for _, size, address in parent.windows.values():
+    for slot in (lib.SLOT_RW, lib.SLOT_RO):
+        address, size = parent.window(slot)
         host.call(_MADVISE, address, size, _MADV_DONTFORK)
     return os.fork()
 

@@ -48,7 +48,7 @@ class LaunchError(Exception):
 
 
 class Template(NamedTuple):
-    """An image ready to be copied into VMs (vmm.tender.loader). `fd`: a memfd nobody can change any more."""
+    """An image ready to be copied into VMs (vmm.loader). `fd`: a memfd nobody can change any more."""
 
     fd: int
     segments: list[dict[str, int]]  # which the zygote checks

@@ -19,9 +19,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple, NoReturn
 
 from hypervisor.abi import generated as abi
-from vmm.tender import host, jail, page_tables, trap_page
+from vmm import host
+from vmm.machine import VirtualMachine
+from vmm.tender import jail, page_tables, trap_page
 from vmm.tender._vcpu import ffi, lib
-from vmm.tender.kvm import Kvm, KvmError, VirtualMachine
+from vmm.tender.kvm import Kvm, KvmError
 from vmm.tender.page_tables import Mapping, Segment
 
 CHILD_SECONDS = 5.0

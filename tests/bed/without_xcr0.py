@@ -4,15 +4,14 @@ any CPU virtualization does not mind (its guests have the host's XCR0); on a sto
 
 from __future__ import annotations
 
-from typing import Any
-
 from vmm.tender.kvm import Kvm
 
 _probe = Kvm._probe_vcpu
 
 
-def _forgetful(self: Kvm) -> tuple[Any, int]:
-    return _probe(self)[0], 0
+def _forgetful(self: Kvm) -> None:
+    _probe(self)
+    self.host.xcr0 = 0
 
 
 Kvm._probe_vcpu = _forgetful  # type: ignore[method-assign]

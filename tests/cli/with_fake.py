@@ -9,7 +9,7 @@ from images import cli
 from vmm.cli import launch
 
 launch.MODULE = "tests.cli.fake_hypervisor"
-launch.compile_policy = lambda *_: Policy("fake", (), (), ())
+setattr(launch, "compile_policy", lambda *_: Policy("fake", (), (), ()))  # noqa: B010 (not exported)
 launch.machine = lambda: {"cpus": 2, "tsc_khz": 1000, "exit_ns": 1000, "spin_ns": 10_000}
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from images.image import build as build_image
 pytestmark = pytest.mark.kvm
 
 ROOT = Path(__file__).parents[2]
-FILE_BYTES = 3 << 20
+FILE_BYTES = 9 << 20  # four of them are more than the file server remembers
 PATIENCE_S = 60.0
 
 
@@ -95,20 +95,20 @@ def foreign(tmp_path: Path) -> Iterator[Foreign]:
 
 def test_its_driver_is_killed_again_and_again(foreign: Foreign) -> None:
     """The daemon goes on with the same pool and new virtqueues, each time after what was under way."""
-    with foreign.read(25, "--kill", "disk_driver@20") as system:
-        report = foreign.end(system, 25)
+    with foreign.read(10, "--kill", "disk_driver@20") as system:
+        report = foreign.end(system, 10)
     assert report["kills"] >= 3 and report["recoveries"] == report["kills"] == report["deaths"]["disk_driver"]
     assert set(report["deaths"]) == {"disk_driver"} and report["replayed"] > 0
 
 
 def test_it_dies_and_comes_back(foreign: Foreign) -> None:
     """The driver waits for another back-end, with another pool, however long that takes."""
-    with foreign.read(80) as system:
+    with foreign.read(30) as system:
         for _ in range(2):
             time.sleep(0.5)
             foreign.close()
             time.sleep(0.2)
             foreign.start()
-        report = foreign.end(system, 80)
+        report = foreign.end(system, 30)
     assert set(report["deaths"]) == {"disk_driver"} and report["deaths"]["disk_driver"] >= 1
     assert report["recoveries"] == report["deaths"]["disk_driver"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -14,14 +13,12 @@ import pytest
 from hypervisor import wire
 from hypervisor.abi import generated as abi
 from hypervisor.instances import (
-    REGISTERS_MAX,
     STEPS_MAX,
     Instance,
     Lifecycle,
     LifecycleError,
     Step,
     pack_steps,
-    registers_of,
 )
 from tests.hypervisor.policies import component
 
@@ -178,12 +175,3 @@ def test_new_replays(instance: Instance, count: int) -> None:
     assert instance.new_replays() == []
     instance.telemetry.map[: abi.Telemetry.SIZE] = abi.Telemetry(replay_count=1).pack()
     assert len(instance.new_replays()) == (1 if count == 0 else 0), "a count that goes back is a lie"
-
-
-def test_registers() -> None:
-    body = json.dumps({"registers": {"rip": 5, "rax": -1}, "message": "why"}).encode()
-    assert registers_of(body) == ({"rip": 5, "rax": (1 << 64) - 1}, "why")
-    many = json.dumps({"registers": {f"{n:030}": 1 << 70 for n in range(1000)}, "message": "x" * 5000})
-    registers, text = registers_of(many.encode())
-    assert len(registers) <= REGISTERS_MAX and len(text) == abi.LOG_MAX
-    assert all(len(name) <= 16 and value == 0 for name, value in registers.items())

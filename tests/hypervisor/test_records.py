@@ -93,6 +93,30 @@ def test_what_people_read() -> None:
     assert FaultRecord("app", 1, 999).describe() == "999"
 
 
+# (kind, vector, error code, address) as a tender sends them
+WORDS: dict[tuple[int, ...], str] = {
+    (abi.Fault.EXCEPTION, 14, 4, 8): "read of 0x8, which is not mapped",
+    (abi.Fault.EXCEPTION, 14, 7, 8): "write to 0x8, which forbids it",
+    (abi.Fault.EXCEPTION, 14, 0x14, 0): "execution of 0x0, which is not mapped",
+    (abi.Fault.EXCEPTION, 13, 0, 0): "general protection fault",
+    (abi.Fault.EXCEPTION, 99, 0, 0): "vector 99",
+    (abi.Fault.WINDOW, 14, 7, 8): "write to 0x8, which forbids it",
+    (abi.Fault.WINDOW, 0, 6, 8): "store to 0x8 in a window where that is not granted",
+    (abi.Fault.PHYSICAL, 0, 0, 8): "load from 0x8, where nothing of that kind is",
+    (abi.Fault.DOORBELL, 0, 0, abi.DOORBELL_PAGE + 8): "rang doorbell 1, which it does not have",
+    (abi.Fault.TRIPLE_FAULT, 0, 0, 0): "triple fault",
+    (abi.Fault.DENIED_HYPERCALL, 0, 0, 3): "not in the manifest",
+    (abi.Fault.BAD_ARGUMENT, 3, 9, 8): "hypercall log: 9 bytes at 0x8: too many, or not its own",
+    (abi.Fault.MEMORY, 0, 0, 0): "the host has no memory for this VM's RAM",
+}
+
+
+@pytest.mark.parametrize("numbers", WORDS)
+def test_a_tenders_numbers_in_words(numbers: tuple[int, ...]) -> None:
+    assert FaultRecord.reported("app", 1, (*numbers, 0, 0), b"").message == WORDS[numbers]
+    assert FaultRecord.reported("app", 1, (*numbers, 0, 0), bytes(160) + b"text").message == "text"
+
+
 # -- evidence -------------------------------------------------------------------------------------------
 
 

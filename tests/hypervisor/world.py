@@ -7,10 +7,10 @@ round of everything, `World.until` repeats it until something has come true.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
+import struct
 import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
@@ -140,8 +140,8 @@ class FakeTender:
 
     def fault(self, kind: int = abi.Fault.EXCEPTION, *words: int, message: str = "") -> None:
         """The guest faults."""
-        body = json.dumps({"registers": {"rip": 0x200000}, "message": message}).encode()
-        self.send(wire.Kind.FAULT, 0, (kind, *words), body)
+        registers = struct.pack("<20Q", *range(20))
+        self.send(wire.Kind.FAULT, 0, (kind, *words), registers + message.encode())
 
     def kill(self) -> None:
         """SIGKILL."""

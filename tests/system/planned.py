@@ -140,7 +140,10 @@ class PlannedRun(system_process.Run):
             if live.running and isinstance(live, PlannedComponent):
                 live.keep_trail(live.running)
         return super().report() | {
-            "records": [asdict(record) for record in self.hypervisor.evidence.records],
+            "records": [
+                asdict(record) | {"body": "", "registers": record.registers}
+                for record in self.hypervisor.evidence.records
+            ],
             "struck": struck,
             "trails": trails,
             "passed": {name: sorted(numbers) for name, numbers in passed.items()},

@@ -137,14 +137,14 @@ def test_crash(stage: Stage, restart: str) -> None:
     walk = files_of(CRASH)
     assert in_order(
         [
-            "vmm/tender/vcpu.c", "vmm/tender/faults.py", "hypervisor/process.py", "hypervisor/recovery.py",
+            "vmm/tender/vcpu.c", "vmm/tender/faults.c", "hypervisor/process.py", "hypervisor/recovery.py",
             "hypervisor/evidence.py", "hypervisor/supervision.py",
             "components/reincarnation_server/src/policy.rs", "hypervisor/recovery.py",
             "guests/rt/src/replay.rs",
         ],
         walk,
     )  # fmt: skip
-    # vcpu.c and faults.py: the record says what the CPU has said, with registers.
+    # vcpu.c and faults.c: the record says what the CPU has said, with registers.
     (record,) = scene.deaths("disk_driver")
     assert (record["kind"], record["vector"]) == (abi.Fault.EXCEPTION, 14)
     assert record["address"] == number_of(point)

@@ -20,7 +20,9 @@ from typing import Any
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
-from vmm.tender import loader, zygote
+from hypervisor.faults import FaultRecord
+from vmm import loader
+from vmm.tender import zygote
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "tests" / "tender"
@@ -113,9 +115,9 @@ class Fault:
 
     def __init__(self, message: wire.Message) -> None:
         self.kind, self.vector, self.error_code, self.address, self.rip, self.rsp = message.args
-        body = json.loads(message.body)
-        self.registers: dict[str, int] = body["registers"]
-        self.message: str = body["message"]
+        record = FaultRecord.reported("guest", 1, message.args, message.body)
+        self.registers = record.registers
+        self.message = record.message
 
     def __repr__(self) -> str:
         words = f"{self.vector} {self.error_code:#x} {self.address:#x}"

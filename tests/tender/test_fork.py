@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-import socket
 from typing import Any
 
 import pytest
 
-from hypervisor import wire
 from hypervisor.abi import generated as abi
 from tests.tender.system import MEMORY, assemble, memory_object
-from vmm import forking
-from vmm.tender import jail, loader, plan, process
+from vmm import forking, host, loader
+from vmm.machine import VirtualMachine
+from vmm.tender import jail, plan
 from vmm.tender._vcpu import ffi, lib
-from vmm.tender.kvm import Kvm, VirtualMachine
+from vmm.tender.kvm import Kvm
 
 pytestmark = pytest.mark.kvm
 
@@ -95,30 +95,34 @@ def tender(fork: bool, writer: int) -> None:
     body: dict[str, Any] = {"name": "x", "memory": MEMORY, "memory_kind": "private", "allow": [5, 8]}
     body |= {"segments": [each._asdict() for each in template.segments], "entry": template.entry}
     body |= {"heap_base": template.heap_base, "heap_size": template.heap_size}
-    parsed = plan.parse(json.dumps(body).encode())
-    _ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    fds = [theirs.fileno(), memory_object(4096), template.fd, memory_object(4096), memory_object(4096)]
+    as_root = jail.privileged()
+    parsed = plan.parse(json.dumps(body).encode(), as_root)
     window = memory_object(4096)
-    child = jail.fork(as_root=jail.privileged())
+    child = jail.fork(as_root=as_root)
     if child:
         os._exit(os.waitpid(child, 0)[1] and 1)
     try:
-        jail.confine([*fds, kvm.fd, writer, window])
-        made = process.prepare(kvm, parsed, fds, theirs)
-        step = wire.OPERATION.pack(wire.Operation.MAP, 0, abi.RW_WINDOW, 4096, wire.MAP_WRITABLE)
-        made.apply(wire.Message(wire.Kind.APPLY, 0, (1,), step, [os.dup(window)]), 1)
+        jail.confine([template.fd, kvm.host.fd, writer, window])
+        flags = host.MAP_PRIVATE | host.MAP_ANONYMOUS
+        address = host.mmap(0, MEMORY, host.PROT_READ | host.PROT_WRITE, flags)
+        ram, stats = host.view(address, MEMORY), ffi.new("uint64_t[512]")
+        host.check(lib.tender_fill(parsed.plan, ffi.cast("char *", address), template.fd))
+        vm = VirtualMachine(kvm, address, MEMORY, stats)
+        vm.vcpu.epoll_fd = -1
+        vm.enter_user_mode(template.entry, MEMORY, abi.INFO)
+        place, _ = vm.window(lib.SLOT_RW)
+        host.mmap(place, 4096, host.PROT_READ | host.PROT_WRITE, host.MAP_SHARED | host.MAP_FIXED, window)
         jail.seal("tender_fork", private_memory=MEMORY)
         results: dict[str, Any] = {}
-        assert run_to_call(made.vm) == abi.Hypercall.GRANT
+        assert run_to_call(vm) == abi.Hypercall.GRANT
         if fork:
             # Both get their own answer after the state was copied, as fork() returns twice.
-            state = forking.save(made.vm, xsave_size)
+            state = forking.save(vm, xsave_size)
             written = os.eventfd(0)
-            if forking.fork(made.vm) == 0:
+            if forking.fork(vm) == 0:
                 fork = False
-                gone = window_gone(made.vm)
-                stats = ffi.new("uint64_t[512]")
-                vm = forking.continue_forked(kvm, made.memory.ram, stats, state)
+                gone = window_gone(place)
+                vm = forking.continue_forked(kvm, ram, stats, state)
                 vm.vcpu.epoll_fd = -1
                 vm.vcpu.hold |= lib.HOLD_CALL
                 answer(vm, 0)
@@ -129,18 +133,20 @@ def tender(fork: bool, writer: int) -> None:
                 os.eventfd_write(written, 1)
                 os._exit(0)
             os.eventfd_read(written)  # the child has written all over its memory by now
-        answer(made.vm, 1)
-        os.write(writer, json.dumps({"parent": outcome(made.vm)}).encode() + b"\n")
+        answer(vm, 1)
+        os.write(writer, json.dumps({"parent": outcome(vm)}).encode() + b"\n")
     except BaseException as error:
         os.write(writer, json.dumps({"error": repr(error)}).encode() + b"\n")
     os._exit(0)
 
 
-def window_gone(parent: VirtualMachine) -> bool:
-    """In the child: the parent's window mappings were not inherited (MADV_DONTFORK)."""
-    _, _, address = next(iter(parent.windows.values()))
-    # madvise of a range that is not mapped is ENOMEM; nothing else tells without a fault.
-    return bool(lib.host_call(28, address, 4096, 4, 0, 0, 0) == -12)
+def window_gone(place: int) -> bool:
+    """In the child: what was mapped at the host address was not inherited (MADV_DONTFORK)."""
+    try:  # madvise of a range that is not mapped is ENOMEM; nothing else tells without a fault
+        host.call(28, place, 4096, 4)
+    except OSError as error:
+        return error.errno == errno.ENOMEM
+    return False
 
 
 def run(fork: bool) -> dict[str, Any]:

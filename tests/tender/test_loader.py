@@ -13,7 +13,7 @@ import pytest
 
 from hypervisor.abi import generated as abi
 from tests.tender.system import MEMORY, assemble
-from vmm.tender import loader
+from vmm import loader
 from vmm.tender.page_tables import Segment
 
 LIMIT = MEMORY - abi.STACK_SIZE - abi.PAGE_SIZE

@@ -1,14 +1,16 @@
-"""The structures the CPU reads: page tables (walked here as a CPU would), the trap page, guest memory."""
+"""The structures the CPU reads: page tables (walked here as a CPU would), the trap page; own memory."""
 
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 
+from hypervisor import wire
 from hypervisor.abi import generated as abi
-from vmm.tender import page_tables, trap_page
-from vmm.tender.guest_memory import BadGuestAddress, GuestAddress, GuestMemory
+from vmm.tender import page_tables, plan, trap_page
+from vmm.tender._vcpu import ffi, lib
 from vmm.tender.page_tables import Mapping, Segment
 
 MEMORY = 32 << 20
@@ -154,26 +156,55 @@ def test_trap_page() -> None:
 
 
 def test_frames_are_only_read_from_trap_stacks() -> None:
-    ram = memoryview(bytearray(0x20000))
+    ram = ffi.new("char[]", 0x20000)
     place = abi.TRAP_STACK + 4096 - 48
-    struct.pack_into("<6Q", ram, place, 7, 1, 2, 3, 4, 5)
-    frame = {"rip": 1, "cs": 2, "rflags": 3, "rsp": 4, "ss": 5}
-    assert trap_page.read_frame(ram, place, 14) == {"error_code": 7, **frame}
-    assert trap_page.read_frame(ram, place + 8, 6) == frame
-    for rsp in (0, abi.TRAP_STACK - 8, abi.TRAP_STACK_IST + 4096 - 40, 1 << 63):
-        assert trap_page.read_frame(ram, rsp, 14) is None
+    struct.pack_into("<6Q", ffi.buffer(ram), place, 7, 1, 2, 3, 4, 5)
+
+    def examined(rsp: int, vector: int) -> Any:
+        machine, registers = ffi.new("struct machine *"), ffi.new("struct kvm_regs *", {"rsp": rsp, "rax": 9})
+        machine.slots[lib.SLOT_RAM].place, machine.slots[lib.SLOT_RAM].size = ram, len(ram)
+        machine.vcpu.regs, machine.vcpu.detail, machine.vcpu.fd = registers, vector, -1
+        fault = ffi.new("struct fault *")
+        lib.examine(machine, lib.EVENT_EXCEPTION, fault)
+        return fault
+
+    for rsp, vector, error_code in ((place, 14, 7), (place + 8, 6, 0)):
+        fault = examined(rsp, vector)
+        assert (fault.kind, fault.vector, fault.error_code) == (abi.Fault.EXCEPTION, vector, error_code)
+        found = fault.regs.rip, fault.cs, fault.regs.rflags, fault.regs.rsp, fault.ss, fault.regs.rax
+        assert found == (1, 2, 3, 4, 5, 9)
+    for rsp in (0, abi.TRAP_STACK - 8, abi.TRAP_STACK_IST + 4096 - 40, 1 << 63, (1 << 64) - 1):
+        fault = examined(rsp, 14)
+        assert (fault.kind, fault.regs.rsp) == (abi.Fault.INTERNAL, rsp)
+        assert ffi.string(fault.text) == b"trap 14 without a frame"
 
 
-def memory() -> GuestMemory:
-    ram = memoryview(bytearray(MEMORY))
-    ram[0x202FFE:0x203002] = b"abcd"
-    return GuestMemory(ram, MAPPINGS)
+def test_every_vector_with_an_error_code_has_its_frame_read_so() -> None:
+    """Which vectors have one is known twice: to the stubs, and to faults.c."""
+    ram = ffi.new("char[]", 0x20000)
+    struct.pack_into("<6Q", ffi.buffer(ram), abi.TRAP_STACK, 7, 1, 2, 3, 4, 5)
+    machine, fault = ffi.new("struct machine *"), ffi.new("struct fault *")
+    registers = ffi.new("struct kvm_regs *", {"rsp": abi.TRAP_STACK})
+    machine.slots[lib.SLOT_RAM].place, machine.vcpu.regs, machine.vcpu.fd = ram, registers, -1
+    for vector in range(256):
+        machine.vcpu.detail = vector
+        lib.examine(machine, lib.EVENT_EXCEPTION, fault)
+        expected = (7, 1) if vector in trap_page.WITH_ERROR_CODE else (0, 7)
+        assert (fault.error_code, fault.regs.rip) == expected, vector
 
 
-def test_copy_in_crosses_neighbouring_segments() -> None:
-    assert memory().copy_in(GuestAddress(0x202FFE), 4) == b"abcd"
-    assert memory().copy_in(GuestAddress(abi.INFO), 4) == bytes(4)
-    assert memory().copy_in(GuestAddress(0x300000), 0) == b""
+OWN = [each for each in MAPPINGS if each.user and each.end <= MEMORY]
+READABLE, WRITABLE = plan.merge(OWN), plan.merge(each for each in OWN if each.writable)
+
+
+def owns(ranges: list[tuple[int, int]], address: int, length: int) -> bool:
+    return bool(lib.own_memory(ffi.new("struct range[]", ranges), len(ranges), address, length))
+
+
+def test_a_buffer_may_cross_neighbouring_segments() -> None:
+    assert owns(READABLE, 0x202FFE, 4)
+    assert owns(READABLE, abi.INFO, 4)
+    assert owns(READABLE, 0x300000, 0)
 
 
 @pytest.mark.parametrize(
@@ -191,25 +222,26 @@ def test_copy_in_crosses_neighbouring_segments() -> None:
         2**64 - 1,
     ],
 )
-def test_copy_in_refuses_what_is_not_the_components_own(address: int) -> None:
-    with pytest.raises(BadGuestAddress, match=f"2 bytes at {address:#x} are not the component's own memory"):
-        memory().copy_in(GuestAddress(address), 2)
+def test_what_is_not_the_components_own(address: int) -> None:
+    assert not owns(READABLE, address, 2)
 
 
-def test_copy_out_only_where_the_guest_could_write() -> None:
-    guest = memory()
-    guest.copy_out(GuestAddress(0x204010), b"xyz")
-    assert bytes(guest.ram[0x204010:0x204013]) == b"xyz"
+@pytest.mark.parametrize("length", [MEMORY, 2**63, 2**64 - 0x300000, 2**64 - 1])
+def test_lengths_that_run_over(length: int) -> None:
+    assert not owns(READABLE, 0x300000, length)
+
+
+def test_own_memory_that_can_be_written() -> None:
+    assert owns(WRITABLE, 0x204010, 3)
     for address in (0x200000, 0x203000, abi.INFO, abi.IDT, 0x208FFE, abi.RW_WINDOW):
-        with pytest.raises(BadGuestAddress):
-            guest.copy_out(GuestAddress(address), b"xyz")
+        assert not owns(WRITABLE, address, 3)
 
 
-def test_guest_address_is_not_a_number() -> None:
-    address = GuestAddress(0x1000)
-    with pytest.raises(TypeError):
-        bytes(10)[address]  # type: ignore[call-overload]
-    with pytest.raises(TypeError):
-        address + 1  # type: ignore[operator]
-    with pytest.raises(TypeError):
-        int(address)  # type: ignore[call-overload]
+def test_records_are_numbered_alike_in_both_languages() -> None:
+    for kind in wire.Kind:
+        if kind >= wire.Kind.APPLY:  # the others are the zygote's
+            assert getattr(lib, f"WIRE_{kind.name}") == kind
+    for operation in wire.Operation:
+        assert getattr(lib, f"WIRE_{operation.name}") == operation
+    assert lib.WIRE_BODY_MAX == wire.BODY_MAX and lib.WIRE_MAP_WRITABLE == wire.MAP_WRITABLE
+    assert lib.WIRE_DESCRIPTORS_MAX == wire.DESCRIPTORS_MAX

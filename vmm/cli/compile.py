@@ -36,7 +36,7 @@ def compile_policy(file: str, program: str | None, programs: int, name: str, kil
 
 def load_images(policy: Policy) -> tuple[dict[str, Any], list[int]]:
     """The fields of the launch line about images, and the descriptors of their memory, in the same order."""
-    from vmm.tender import loader
+    from vmm import loader
 
     found: dict[tuple[str, int], int] = {}
     templates, fds, images = list[dict[str, Any]](), list[int](), dict[str, int]()

@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 from vmm.devices.back_end import BackEnd, FrontEndError
 from vmm.devices.disk import DeviceError, Disk, check_image
-from vmm.tender import host, jail, seccomp
+from vmm.tender import jail, seccomp
+from vmm.tender._vcpu import lib
 from vmm.tender.seccomp import Allowed, Rule
 
 _FALLOCATE = (0x3, 0x11)  # PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE | KEEP_SIZE
@@ -45,7 +46,7 @@ def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
     try:
         check_image(file_fd, name, queues, read_only)  # now, as the jail has no standard error
         kept = [fd for fd in (socket_fd, file_fd, status_fd) if fd >= 0]
-        host.set_slice(host.CONTROL_SLICE_NS)
+        lib.host_set_slice(lib.CONTROL_SLICE_NS)
         if config.get("jail", True):
             jail.confine(kept)
         # Between the halves: it opens descriptors of its own, and handles a signal.

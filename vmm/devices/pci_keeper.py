@@ -21,9 +21,11 @@ import struct
 from typing import Any, NamedTuple, NoReturn
 
 from hypervisor.abi import generated as abi
+from vmm import host
 from vmm import vhost_user_messages as messages
 from vmm.devices import pci
-from vmm.tender import host, jail, seccomp
+from vmm.tender import jail, seccomp
+from vmm.tender._vcpu import lib
 from vmm.tender.seccomp import Rule
 from vmm.vhost_user_messages import Feature, ProtocolFeature, Request
 
@@ -197,7 +199,7 @@ class Keeper:
 
     def _map(self, iova: int, window: Window) -> None:
         size, offset, fd = window
-        here = host.mmap(0, size, host.PROT_READ_WRITE, host.MAP_SHARED, fd, offset)
+        here = host.mmap(0, size, host.PROT_READ | host.PROT_WRITE, host.MAP_SHARED, fd, offset)
         try:  # this pins the memory, which need not stay mapped here
             data = _MAPPING.pack(_MAPPING.size, _BOTH_WAYS, here, iova, size)
             fcntl.ioctl(self._container, pci.MAP_DMA, data)
@@ -280,7 +282,7 @@ def run(socket_fd: int, device: int, config: dict[str, Any]) -> NoReturn:
         _, (container, *kmsg), _, _ = socket.recv_fds(sock, 1, 2, socket.MSG_CMSG_CLOEXEC)
         with contextlib.suppress(ValueError, OSError):  # else as much as this user may
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        host.set_slice(host.CONTROL_SLICE_NS)
+        lib.host_set_slice(lib.CONTROL_SLICE_NS)
         keeper = Keeper(sock, device, container, kmsg[0] if kmsg else -1, config)
         jail.confine([socket_fd, device, container, *kmsg])
         jail.seal("keeper")

@@ -102,8 +102,78 @@ void vcpu_hold(struct vcpu *vcpu, uint32_t bits);
 void vcpu_release(struct vcpu *vcpu, uint32_t bits);
 void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx);
 
-long host_call(long number, long a, long b, long c, long d, long e, long f);
-long host_fork(unsigned long flags);
+#define RLIM_NLIMITS ...
+struct jail {
+    uint64_t namespaces; int32_t as_root; uint32_t uid, gid, instructions; const void *filter;
+    uint64_t limits[...];
+};
+int jail_confine(const struct jail *jail, const int32_t *keep, uint32_t count);
+int jail_seal(const struct jail *jail);
+
+#define SLOT_RAM ...
+#define SLOT_RW ...
+#define SLOT_RO ...
+struct slot { uint64_t start, size; char *place; };
+struct kvm_host {
+    int32_t fd; uint32_t run_size; uint64_t xcr0; struct kvm_sregs sregs; struct kvm_cpuid2 *cpuid;
+};
+struct machine {
+    const struct kvm_host *kvm; int32_t fd; struct slot slots[...]; struct vcpu vcpu;
+};
+int machine_make(struct machine *vm, const struct kvm_host *kvm, void *ram, uint64_t memory, uint64_t *stats);
+int machine_enter(struct machine *vm, uint64_t entry, uint64_t stack, uint64_t argument);
+int machine_settle(struct machine *vm);
+int machine_doorbell(struct machine *vm, uint64_t number, int fd, int remove);
+
+struct fault {
+    uint64_t kind, vector, error_code, address; struct kvm_regs regs; uint64_t cs, ss; char text[...];
+};
+void examine(struct machine *vm, int event, struct fault *fault);
+
+struct range { uint64_t start, end; };
+struct piece { uint64_t address, length, offset; const char *bytes; };
+struct plan {
+    uint64_t memory, entry, slice_ns, allowed, known;
+    uint32_t private_memory, pieces_count, readable_count, writable_count;
+    const struct piece *pieces; const struct range *readable, *writable;
+};
+#define FDS ...
+int own_memory(const struct range *ranges, uint32_t count, uint64_t address, uint64_t length);
+int tender_fill(const struct plan *plan, char *ram, int template);
+long tender_spawn(const struct plan *plan, const struct kvm_host *kvm, const struct jail *jail,
+                  const int32_t *fds, const int32_t *keep, uint32_t count);
+
+#define WIRE_APPLY ...
+#define WIRE_PING ...
+#define WIRE_RESULT ...
+#define WIRE_ACK ...
+#define WIRE_PONG ...
+#define WIRE_HYPERCALL ...
+#define WIRE_FAULT ...
+#define WIRE_MAP ...
+#define WIRE_UNMAP ...
+#define WIRE_DOORBELL ...
+#define WIRE_WAKE ...
+#define WIRE_INFO ...
+#define WIRE_RUN ...
+#define WIRE_WARM ...
+#define WIRE_BODY_MAX ...
+#define WIRE_DESCRIPTORS_MAX ...
+#define WIRE_MAP_WRITABLE ...
+
+#define CONTROL_SLICE_NS ...
+long host_fork(uint64_t namespaces);
+int host_set_slice(uint64_t nanoseconds);
+int unshare(int flags);
+long syscall(long number, ...);
+"""
+
+
+_INCLUDES = """
+#include "vmm/tender/tender.h"
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
 """
 
 
@@ -113,11 +183,11 @@ def builder() -> FFI:
     ffi.cdef(_KVM + _TENDER)
     ffi.set_source(
         "vmm.tender._vcpu",
-        '#include "vmm/tender/vcpu.h"\n',
-        sources=[str(HERE / "vcpu.c"), str(HERE / "host.c")],
-        depends=[str(HERE / "vcpu.h"), str(ROOT / "hypervisor/abi/generated.h")],
+        _INCLUDES,
+        sources=[str(path) for path in sorted(HERE.glob("[!_]*.c"))],
+        depends=[*map(str, HERE.glob("*.h")), str(ROOT / "hypervisor/abi/generated.h")],
         include_dirs=[str(ROOT)],
-        extra_compile_args=["-std=gnu11", "-O2", "-g0", "-Wall", "-Wextra"],
+        extra_compile_args=["-std=gnu11", "-D_GNU_SOURCE", "-O2", "-g0", "-Wall", "-Wextra", "-Werror"],
     )
     return ffi
 

@@ -1,35 +1,31 @@
 """What a tender builds its VM from: the parsed SPAWN_TENDER body, with everything computed that can be.
 
-The zygote makes plans, so that spares of one component share the work.
+The zygote makes plans, as C structures, so that spares of one component share the work and need no Python.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import lru_cache
+from typing import Any, NamedTuple
 
 from hypervisor.abi import generated as abi
-from vmm.tender import page_tables, trap_page
+from vmm.tender import jail, page_tables, trap_page
+from vmm.tender._vcpu import ffi
 from vmm.tender.page_tables import Mapping, Segment
 
 
-@dataclass(frozen=True)
-class Plan:
-    """One VM to be built. `pages` are contents by guest-physical address, besides the segments."""
+class Plan(NamedTuple):
+    """One VM to be built, and its jail: struct plan * and struct jail *; `kept` is what they point to."""
 
-    memory: int
-    private: bool  # copy-on-write memory of the tender's own, which a fork shares
-    segments: tuple[Segment, ...]
-    entry: int
-    allowed: int  # bit n: hypercall n
-    mappings: tuple[Mapping, ...]
-    pages: dict[int, bytes]
-    slice_ns: int = 0  # scheduler's time slice to ask for; 0: the host's default
+    plan: Any
+    jail: Any
+    kept: tuple[Any, ...]
 
 
 @lru_cache(maxsize=64)
-def parse(body: bytes) -> Plan:
+def parse(body: bytes, as_root: bool) -> Plan:
     """The plan for a SPAWN_TENDER body; ValueError where it makes no sense."""
     try:
         data = json.loads(body)
@@ -37,7 +33,7 @@ def parse(body: bytes) -> Plan:
         kind = data["memory_kind"]
         segments = tuple(Segment(*(int(each[key]) for key in Segment._fields)) for each in data["segments"])
         heap = Mapping(int(data["heap_base"]), int(data["heap_base"]) + int(data["heap_size"]), writable=True)
-        allowed = sum(1 << int(number) for number in set(data["allow"]))
+        allow = {int(number) for number in data["allow"]}
         name, entry, slice_ns = str(data["name"]), int(data["entry"]), int(data.get("slice_ns", 0))
     except (ValueError, LookupError, TypeError) as error:
         raise ValueError(f"malformed: {error!r}") from error
@@ -50,6 +46,37 @@ def parse(body: bytes) -> Plan:
         if not inside or segment.file_size > segment.memory_size or segment.flags & 3 == 3:
             raise ValueError(f"{name}: segment at {segment.address:#x}")
     mappings = page_tables.component_mappings(segments, heap, memory)
-    pages = page_tables.build(mappings) | trap_page.build()
-    private = kind == "private"
-    return Plan(memory, private, segments, entry, allowed, tuple(mappings), pages, slice_ns)
+    pieces = [(each.address, each.file_size, each.offset, ffi.NULL) for each in segments]
+    contents = []
+    for address, page in (page_tables.build(mappings) | trap_page.build()).items():
+        contents.append(ffi.new("char[]", page))
+        pieces.append((address, len(page), 0, contents[-1]))
+    own = [each for each in mappings if each.user and each.end <= memory]
+    readable, writable = merge(own), merge(each for each in own if each.writable)
+    known = set(abi.names(abi.Hypercall))
+    values = {"memory": memory, "entry": entry, "slice_ns": slice_ns, "private_memory": kind == "private"}
+    values |= {"known": _bits(known), "allowed": _bits(known & allow)}
+    arrays = {
+        "pieces": ffi.new("struct piece[]", pieces),
+        "readable": ffi.new("struct range[]", readable),
+        "writable": ffi.new("struct range[]", writable),
+    }
+    values |= arrays | {f"{name}_count": len(array) for name, array in arrays.items()}
+    private_memory = memory if kind == "private" else 0
+    jailed, program = jail.describe("tender", as_root=as_root, private_memory=private_memory)
+    return Plan(ffi.new("struct plan *", values), jailed, (*arrays.values(), contents, program))
+
+
+def _bits(numbers: Iterable[int]) -> int:
+    return sum(1 << number for number in numbers)
+
+
+def merge(mappings: Iterable[Mapping]) -> list[tuple[int, int]]:
+    """Ranges of addresses, neighbours as one, so that a buffer may cross from one segment into the next."""
+    merged: list[tuple[int, int]] = []
+    for start, end, *_ in sorted(mappings):
+        if merged and merged[-1][1] == start:
+            merged[-1] = (merged[-1][0], end)
+        else:
+            merged.append((start, end))
+    return merged

@@ -13,8 +13,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from vmm.tender import host
-from vmm.tender._vcpu import ffi, lib
+from vmm.tender._vcpu import lib
 
 
 class Rule(NamedTuple):
@@ -48,7 +47,7 @@ TENDER_IOCTLS = (
 )  # fmt: skip
 
 
-def _common(pid: int) -> Allowed:
+def _common() -> Allowed:
     plain = (
         "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 "
         "epoll_ctl poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime "
@@ -58,7 +57,7 @@ def _common(pid: int) -> Allowed:
     allowed: Allowed = dict.fromkeys(plain.split(), ())
     allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
     allowed["madvise"] = (Rule(2, _MADVISE),)
-    allowed["tgkill"] = (Rule(0, (pid,)),)
+    allowed["tgkill"] = (Rule(0, (1,)),)  # in its own process, which is the first of its namespace
     return allowed
 
 
@@ -69,9 +68,9 @@ PROFILES: dict[str, Callable[[tuple[int, ...]], Allowed]] = {
 }
 
 
-def filter_for(profile: str, pid: int, files: tuple[int, ...] = ()) -> Filter:
-    """The allow-list of a jail profile for process `pid` (as it sees itself)."""
-    allowed = _common(pid) | PROFILES[profile](files)
+def filter_for(profile: str, files: tuple[int, ...] = ()) -> Filter:
+    """The allow-list of a jail profile."""
+    allowed = _common() | PROFILES[profile](files)
     return {SYSTEM_CALLS[name]: rules for name, rules in allowed.items()}
 
 
@@ -82,6 +81,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 _X86_64, _X32 = 0xC000003E, 0x40000000
 _KILL, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _Instruction = tuple[int, int, int, int]
+INSTRUCTION_SIZE = 8
 
 
 def compile_filter(allowed: Filter) -> bytes:
@@ -115,18 +115,6 @@ def _conditions(rules: tuple[Rule, ...]) -> list[_Instruction]:
 
 
 @lru_cache(maxsize=8)
-def program(profile: str, pid: int, files: tuple[int, ...] = ()) -> bytes:
-    """The compiled filter; the zygote asks for those of its children beforehand (each is pid 1 to itself)."""
-    return compile_filter(filter_for(profile, pid, files))
-
-
-_SECCOMP, _SET_MODE_FILTER, _TSYNC = 317, 1, 1
-
-
-def install(filter_program: bytes) -> None:
-    """Apply the program to every thread of this process, for ever. Needs no_new_privs."""
-    instructions = ffi.from_buffer(filter_program)
-    header = struct.pack("<HxxxxxxQ", len(filter_program) // 8, host.address_of(instructions))
-    result = host.call(_SECCOMP, _SET_MODE_FILTER, _TSYNC, host.address_of(ffi.from_buffer(header)))
-    if result:
-        raise OSError(errno.ESRCH, f"thread {result} could not take over the filter")
+def program(profile: str, files: tuple[int, ...] = ()) -> bytes:
+    """The compiled filter."""
+    return compile_filter(filter_for(profile, files))

@@ -2,7 +2,7 @@
 
 A stub is `out %al, $vector`, so the exit's port is the vector, and then the way back (`iretq`, after
 dropping an error code), which a debugger may use. The CPU has pushed the frame to the trap stack by
-then; the tender reads it from there. #DF and NMI have a stack of their own.
+then; faults.c reads it from there. #DF and NMI have a stack of their own.
 """
 
 from __future__ import annotations
@@ -17,22 +17,10 @@ TSS_LIMIT = 0x67
 GDT_LIMIT = 10 * 8 - 1
 IDT_LIMIT = 256 * 16 - 1
 STUB_SIZE = 16
-DIVIDE_ERROR, DEBUG, BREAKPOINT, DOUBLE_FAULT, NMI, PAGE_FAULT = 0, 1, 3, 8, 2, 14
+NMI, BREAKPOINT, DOUBLE_FAULT = 2, 3, 8
 WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 
-_FRAME = ("error_code", "rip", "cs", "rflags", "rsp", "ss")  # what the CPU pushes, upwards
 _ON_IST = frozenset((NMI, DOUBLE_FAULT))
-_NAMES = (
-    "divide error", "debug trap", "NMI", "breakpoint", "overflow", "bound range exceeded", "invalid opcode",
-    "FPU not available", "double fault", "vector 9", "invalid TSS", "segment not present",
-    "stack segment fault", "general protection fault", "page fault", "vector 15", "x87 error",
-    "alignment check", "machine check", "SIMD error", "virtualization exception", "control protection fault",
-)  # fmt: skip
-
-
-def vector_name(vector: int) -> str:
-    """The exception in words."""
-    return _NAMES[vector] if vector < len(_NAMES) else f"vector {vector}"
 
 
 def _gate(vector: int) -> bytes:
@@ -68,14 +56,3 @@ def build() -> dict[int, bytes]:
         abi.GDT: struct.pack("<10Q", *gdt).ljust(TSS - abi.GDT, b"\0") + bytes(tss),
         abi.TRAP_STUBS: b"".join(map(_stub, range(256))),
     }
-
-
-def read_frame(ram: memoryview, rsp: int, vector: int) -> dict[str, int] | None:
-    """What the CPU pushed when it took an exception; None if RSP `rsp` of the stub is not on a trap stack.
-
-    Only some vectors have an error code.
-    """
-    words = 6 if vector in WITH_ERROR_CODE else 5
-    if not abi.TRAP_STACK <= rsp <= abi.TRAP_STACK_IST + abi.PAGE_SIZE - words * 8:
-        return None
-    return dict(zip(_FRAME[-words:], struct.unpack_from(f"<{words}Q", ram, rsp), strict=True))

@@ -1,71 +1,56 @@
-/* The vCPU loop: runs the guest without Python (and without its lock) until Python is needed.
+/* The vCPU loop: runs the guest until somebody else is needed.
  *
  * It serves WAIT itself, forwards doorbells that KVM did not take, and counts. Everything else ends the
  * call with an event. What comes out of `run` was chosen by the guest or by KVM: an exit that is not
  * expected here is an event too, never ignored. */
-#define _GNU_SOURCE
-#include "vcpu.h"
+#include "vmm/tender/tender.h"
 
-#include <errno.h>
 #include <linux/futex.h>
-#include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 enum { STATE_STOPPED = 0, STATE_GUEST = 1, STATE_WAITING = 2 };
 enum { CALL_BYTES = 4, REST_MAX_NS = 10000000, WAKES_AT_ONCE = 128, TRAP_FLAG = 0x100 };
 
-static uint64_t now_ns(void)
-{
+static uint64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
-static void store(uint64_t *word, uint64_t value)
-{
+static void store(uint64_t *word, uint64_t value) {
     __atomic_store_n(word, value, __ATOMIC_RELAXED);
 }
 
 /* Each word has one writer, so a plain addition and a whole store suffice. */
-static void count(struct vcpu *vcpu, enum vcpu_stat which)
-{
+static void count(struct vcpu *vcpu, enum vcpu_stat which) {
     store(&vcpu->stats[which], vcpu->stats[which] + 1);
 }
 
-static void enter_state(struct vcpu *vcpu, uint64_t state)
-{
+static void enter_state(struct vcpu *vcpu, uint64_t state) {
     store(&vcpu->stats[STAT_STATE_NS], now_ns());
     store(&vcpu->stats[STAT_STATE], state);
 }
 
 /* Keep the vCPU out of the guest from its next exit on. */
-void vcpu_hold(struct vcpu *vcpu, uint32_t bits)
-{
+void vcpu_hold(struct vcpu *vcpu, uint32_t bits) {
     __atomic_or_fetch(&vcpu->hold, bits, __ATOMIC_SEQ_CST);
 }
 
-void vcpu_release(struct vcpu *vcpu, uint32_t bits)
-{
+void vcpu_release(struct vcpu *vcpu, uint32_t bits) {
     __atomic_and_fetch(&vcpu->hold, ~bits, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, &vcpu->hold, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
 }
 
 /* Sleep as long as any of `bits` holds the vCPU. */
-static void sleep_while(struct vcpu *vcpu, uint32_t bits)
-{
+static void sleep_while(struct vcpu *vcpu, uint32_t bits) {
     uint32_t hold;
     while ((hold = __atomic_load_n(&vcpu->hold, __ATOMIC_SEQ_CST)) & bits)
         syscall(SYS_futex, &vcpu->hold, FUTEX_WAIT_PRIVATE, hold, NULL, NULL, 0);
 }
 
 /* Results of a hypercall, taken over by KVM at the next entry. Call only while the vCPU is held. */
-void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx)
-{
+void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx) {
     vcpu->regs->rax = rax;
     vcpu->regs->rdx = rdx;
     vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_REGS;
@@ -74,8 +59,7 @@ void vcpu_answer(struct vcpu *vcpu, uint64_t rax, uint64_t rdx)
 /* The WAIT hypercall. A signal wakes it like any doorbell: a guest looks again after every wake-up, so a
  * spurious one costs little and a lost one would cost everything. Only a guest knows which doorbells were for
  * nothing, so it asks for the rest that keeps a storm of them from eating its CPU time. */
-static void wait_for_wake(struct vcpu *vcpu)
-{
+static void wait_for_wake(struct vcpu *vcpu) {
     struct epoll_event events[WAKES_AT_ONCE];
     uint64_t timeout_ns = vcpu->regs->rdi, rest_ns = vcpu->regs->rsi;
     struct timespec limit = { (time_t)(timeout_ns / 1000000000u), (long)(timeout_ns % 1000000000u) };
@@ -95,8 +79,7 @@ static void wait_for_wake(struct vcpu *vcpu)
 }
 
 /* The START hypercall: a spare has prepared itself, and waits for its adoption. */
-static void wait_for_adoption(struct vcpu *vcpu)
-{
+static void wait_for_adoption(struct vcpu *vcpu) {
     enter_state(vcpu, STATE_WAITING);
     sleep_while(vcpu, HOLD_SPARE);
     enter_state(vcpu, STATE_GUEST);
@@ -105,8 +88,7 @@ static void wait_for_adoption(struct vcpu *vcpu)
 
 /* A store to the doorbell page that no ioeventfd took: either the doorbell is just being replaced, and
  * must not get lost, or it was never this guest's. */
-static int ring(struct vcpu *vcpu, uint64_t offset)
-{
+static int ring(struct vcpu *vcpu, uint64_t offset) {
     vcpu->detail = (uint32_t)(offset / 8);
     if (offset % 8 || vcpu->run->mmio.len != CALL_BYTES || vcpu->detail >= R3_DOORBELLS)
         return EVENT_ADDRESS;
@@ -119,8 +101,7 @@ static int ring(struct vcpu *vcpu, uint64_t offset)
 }
 
 /* An access outside every slot. Returns an event, or 0 to go on. */
-static int serve_access(struct vcpu *vcpu)
-{
+static int serve_access(struct vcpu *vcpu) {
     struct kvm_run *run = vcpu->run;
     uint64_t address = run->mmio.phys_addr;
 
@@ -149,8 +130,7 @@ static int serve_access(struct vcpu *vcpu)
 }
 
 /* What one KVM_RUN came back with: an event, or 0 to go on. `failed` is what the ioctl returned. */
-static int serve_exit(struct vcpu *vcpu, int failed)
-{
+static int serve_exit(struct vcpu *vcpu, int failed) {
     struct kvm_run *run = vcpu->run;
     if (failed && errno == EINTR) { /* the process was stopped and goes on */
         count(vcpu, STAT_SIGNALS);
@@ -172,9 +152,8 @@ static int serve_exit(struct vcpu *vcpu, int failed)
     return EVENT_UNKNOWN;
 }
 
-/* Sleep until Python lets the vCPU go on, then run the guest to its next event. */
-int vcpu_run(struct vcpu *vcpu)
-{
+/* Sleep until the control thread lets the vCPU go on, then run the guest to its next event. */
+int vcpu_run(struct vcpu *vcpu) {
     int what;
     sleep_while(vcpu, ~(uint32_t)HOLD_SPARE);
     vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
@@ -196,8 +175,7 @@ int vcpu_run(struct vcpu *vcpu)
 
 /* Run at most one more instruction of a guest that has faulted, whatever `hold` says. Its event: with the
  * trap flag set, EVENT_EXCEPTION (#DB) if nothing stops it. */
-int vcpu_step(struct vcpu *vcpu)
-{
+int vcpu_step(struct vcpu *vcpu) {
     int what;
     vcpu->run->kvm_valid_regs = KVM_SYNC_X86_REGS;
     vcpu->regs->rflags |= TRAP_FLAG;
@@ -209,8 +187,7 @@ int vcpu_step(struct vcpu *vcpu)
 }
 
 /* Complete a vCPU whose `run` has been set. */
-void vcpu_init(struct vcpu *vcpu)
-{
+void vcpu_init(struct vcpu *vcpu) {
     vcpu->regs = &vcpu->run->s.regs.regs;
     vcpu->hold = HOLD_NEW | HOLD_SPARE;
     memset(vcpu->doorbells, DOORBELL_NONE, sizeof vcpu->doorbells);

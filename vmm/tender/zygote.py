@@ -14,15 +14,13 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from typing import Any, NoReturn
 
 from hypervisor import wire
-from vmm.tender import jail, plan, process, seccomp
+from vmm.tender import jail, plan
 from vmm.tender._vcpu import lib
 from vmm.tender.kvm import Kvm, KvmError
 
-_TENDER_FDS = 5
 _DEVICE_FDS = 2
 
 
@@ -44,27 +42,29 @@ class Zygote:
     def _spawn(self, message: wire.Message) -> None:
         pid, pidfd, reason = 0, [], ""
         try:
-            start = self._prepare(message)
-            pid = jail.fork(as_root=self.as_root)
-            if pid == 0:
-                start()
+            pid = self._fork(message)
             self.children.add(pid)
             pidfd = [os.pidfd_open(pid)]
             message.fds.extend(pidfd)
-        except (wire.WireError, OSError, ValueError, KeyError) as error:
+        except (wire.WireError, OSError, ValueError, KeyError, OverflowError) as error:
             reason = str(error)
         wire.send(self.sock, wire.Kind.SPAWNED, message.sequence, (pid,), reason.encode(), pidfd)
         message.close()
 
-    def _prepare(self, message: wire.Message) -> Callable[[], NoReturn]:
-        """Everything that can be done before the fork; returns what the child does."""
+    def _fork(self, message: wire.Message) -> int:
+        """The pid of the child, which never returns. Everything that can be is done before the fork."""
         fds = message.fds
-        if message.kind == wire.Kind.SPAWN_TENDER and len(fds) == _TENDER_FDS:
-            parsed = plan.parse(message.body)
-            return lambda: process.run(self.kvm, parsed, fds)
+        if message.kind == wire.Kind.SPAWN_TENDER and len(fds) == lib.FDS:
+            parsed = plan.parse(message.body, self.as_root)
+            keep = sorted([*fds, self.kvm.host.fd])
+            spawned = lib.tender_spawn(parsed.plan, self.kvm.host, parsed.jail, fds, keep, len(keep))
+            return jail.check(spawned)
         if message.kind == wire.Kind.SPAWN_DEVICE and len(fds) == _DEVICE_FDS:
             config = json.loads(message.body)
-            return lambda: _run_device(fds[0], fds[1], config)
+            pid = jail.fork(as_root=self.as_root)
+            if pid == 0:
+                _run_device(fds[0], fds[1], config)
+            return pid
         raise wire.WireError(f"record of kind {message.kind} with {len(fds)} descriptors")
 
 
@@ -84,9 +84,6 @@ def main(sock: socket.socket) -> NoReturn:
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the hypervisor decides about the end
         zygote = Zygote(sock, Kvm())
-        seccomp.program("tender", 1)
-        for name in dir(lib):
-            getattr(lib, name)  # cffi makes each when it is first wanted: here, not in every child
         gc.collect()
         gc.freeze()  # what is here now stays; children never look through it again
         try:

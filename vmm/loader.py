@@ -1,7 +1,7 @@
 """ELF images to templates: hostile files in, page-aligned segments in a sealed memfd out.
 
 The file is read once; only its ELF and program headers mean anything (pyelftools decodes them; section
-headers are hidden from it). What a template says has been checked here, so nothing later checks it again.
+headers are hidden from it). The zygote checks the segments again (plan.py).
 
     LoadError
      +- UnreadableImage      the file cannot be read
