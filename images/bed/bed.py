@@ -62,7 +62,7 @@ class Bed:
         self,
         *,
         memory: int = MEMORY_MIB,
-        vcpus: int = 2,
+        vcpus: int = 1,
         slow: float = SLOW,
         writable: Sequence[str | Path] = (),
         devices: Sequence[str] = (),

@@ -29,7 +29,7 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--memory", metavar="MIB", type=int, default=MEMORY_MIB, help="(default: %(default)s)"
     )
-    parser.add_argument("--vcpus", metavar="N", type=int, default=2, help="(default: %(default)s)")
+    parser.add_argument("--vcpus", metavar="N", type=int, default=1, help="(default: %(default)s)")
     parser.add_argument(
         "--slow", metavar="N", type=float, default=SLOW,
         help="how many seconds one of its seconds takes, lest time-outs come too soon (default: %(default)g)",

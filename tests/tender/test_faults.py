@@ -157,6 +157,8 @@ WINDOW_TOUCHES = {
 @pytest.mark.parametrize("name", WINDOW_TOUCHES)
 def test_window_where_nothing_is_mapped(system: System, name: str) -> None:
     source, address, write = WINDOW_TOUCHES[name]
+    if name == "locked" and IN_BED and os.cpu_count() == 1:
+        write = 0  # QEMU's TCG reads first where nobody else could write in between
     lines = source.replace("RW", f"{abi.RW_WINDOW:#x}").replace("RO", f"{abi.RO_WINDOW:#x}").split("\n")
     *setup, last = [line.replace("mov 0x", "movabs 0x").replace("%eax, 0x", "%eax, 0x") for line in lines]
     last = last.replace("mov %eax, 0x", "movabs %eax, 0x")
