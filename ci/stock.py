@@ -54,7 +54,7 @@ class Run:
         self.console = RESULTS / f"{self.name}.console"
         self.limit = limit
         self.status, self.bed, self.error = 2, "", ""
-        self.boot_s = self.slow = 0.0
+        self.slow = self.dilation = 0.0
 
     def __call__(self) -> None:
         """Boot, run the tests, and leave status and results here."""
@@ -62,7 +62,7 @@ class Run:
         output = RESULTS / f"{self.name}.out"
         try:
             with Bed(writable=[RESULTS], console=self.console) as bed, open(output, "wb") as file:
-                self.bed, self.boot_s, self.slow = bed.name, bed.boot_seconds, bed.slow
+                self.bed, self.slow, self.dilation = bed.name, bed.slow, bed.dilation
                 words = [sys.executable, "-m", "pytest", f"--junit-xml={self.report}", *self.words]
                 words += ["--basetemp=/tmp/pytest", "-o", "cache_dir=/tmp/pytest-cache"]
                 self.status = bed.run(
@@ -104,7 +104,8 @@ def summarize(runs: Sequence[Run], seconds: float) -> int:
             continue
         for suite in ET.parse(run.report).getroot().iter("testsuite"):
             properties = ET.SubElement(suite, "properties")
-            for name, value in (("bed", run.bed), ("slowed by", f"{run.slow:g}")):
+            told = {"bed": run.bed, "clock slowed by": f"{run.slow:g}", "dilation": f"{run.dilation:.1f}"}
+            for name, value in told.items():
                 ET.SubElement(properties, "property", name=name, value=value)
             for name in counts:
                 counts[name] += int(suite.get(name, "0"))

@@ -5,22 +5,15 @@ Addresses and lengths are bytes of this process's own address space. All raise O
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from vmm.tender._vcpu import ffi, lib
+from vmm.tender.jail import check
 
 PROT_NONE, PROT_READ, PROT_WRITE = 0, 1, 2
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x1, 0x2, 0x10, 0x20
 
 _MMAP, _IOCTL = 9, 16
-
-
-def check(result: int) -> int:
-    """The result of a C function; where it is -1, `errno` becomes an OSError."""
-    if result < 0:
-        raise OSError(ffi.errno, os.strerror(ffi.errno))
-    return result
 
 
 def call(number: int, *arguments: int) -> int:

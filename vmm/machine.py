@@ -9,6 +9,7 @@ from typing import Any
 
 from vmm import host
 from vmm.tender._vcpu import ffi, lib
+from vmm.tender.jail import check
 from vmm.tender.kvm import Kvm
 
 
@@ -21,7 +22,7 @@ class VirtualMachine:
     def __init__(self, kvm: Kvm, ram: int, memory: int, stats: Any) -> None:
         self.kvm, self._stats = kvm, stats
         self.machine = ffi.new("struct machine *")
-        host.check(lib.machine_make(self.machine, kvm.host, ffi.cast("char *", ram), memory, stats))
+        check(lib.machine_make(self.machine, kvm.host, ffi.cast("char *", ram), memory, stats))
         self.fd, self.vcpu_fd = self.machine.fd, self.machine.vcpu.fd
         self.vcpu = ffi.addressof(self.machine, "vcpu")
 
@@ -31,11 +32,11 @@ class VirtualMachine:
 
     def enter_user_mode(self, entry: int, stack: int, argument: int) -> None:
         """Set all registers for the first instruction: CPL3, long mode, RDI = `argument`."""
-        host.check(lib.machine_enter(self.machine, entry, stack, argument))
+        check(lib.machine_enter(self.machine, entry, stack, argument))
 
     def settle(self) -> None:
         """Give KVM the results of the last exit without entering the guest."""
-        host.check(lib.machine_settle(self.machine))
+        check(lib.machine_settle(self.machine))
 
     def sregs(self) -> Any:
         """The system registers now (struct kvm_sregs); the vCPU must be out of the guest."""
@@ -45,4 +46,4 @@ class VirtualMachine:
 
     def ioeventfd(self, doorbell: int, fd: int) -> None:
         """Let a store to `doorbell` signal the eventfd `fd`."""
-        host.check(lib.machine_doorbell(self.machine, doorbell, fd, 0))
+        check(lib.machine_doorbell(self.machine, doorbell, fd, 0))

@@ -8,7 +8,7 @@ nothing else; r3s3.control carries JSON lines. From the host:
     {"stdin_end": N}                    after N bytes for this command there are no more
     {"unread": "stdout" | "stderr"}     nobody reads this stream any more
 To the host:
-    {"booted": VERSION, "release": ..., "seconds": since the kernel's start, "spawn": s, "loop": s}
+    {"booted": VERSION, "spawn": s, "loop": s}
     {"started": true}                   or {"error": MESSAGE} and nothing else: it was not even tried
     {"exited": STATUS, "stdout": N, "stderr": N}    as a shell gives it; bytes written to the streams
     {"ready": true}                     for the next command, once all bytes for the last one are consumed
@@ -331,10 +331,8 @@ def main(python: str, *vfio: str) -> None:
     agent = Agent()
     threading.Thread(target=agent.listen, daemon=True).start()
     give_to_vfio(list(vfio))
-    uptime = float(Path("/proc/uptime").read_text().split()[0])
     spawn, loop = reference_work(python, TIMES)
-    release = os.uname().release
-    agent.tell(booted=kernel_version(), release=release, seconds=uptime, spawn=spawn, loop=loop)
+    agent.tell(booted=kernel_version(), spawn=spawn, loop=loop)
     agent.serve()
 
 

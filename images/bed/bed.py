@@ -103,7 +103,6 @@ class Bed:
         except _Interrupted as interrupted:
             raise BedError("interrupted while the test bed booted", interrupted.status) from None
         self.kernel_version: str = booted["booted"]
-        self.kernel_release: str = booted["release"]
         self.boot_seconds = time.monotonic() - begun
         self.slow = slow
         self.dilation = slow * max(booted["spawn"] / here[0], booted["loop"] / here[1])

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from images.bed.machine import find_qemu
+from tests.bed import needs_qemu, not_in_bed
 from tests.cli.conftest import ROOT
 
 SECONDS = 120.0
@@ -24,9 +25,8 @@ ln -s /proc/self/fd fd && mkdir shm && mount --rbind /mnt /dev && exec "$@"
 NOT_KVM = 'mount --bind /dev/null /dev/kvm && exec "$@"'
 INSTEAD = "; until then it runs in a test bed, slowly\n"
 
-pytestmark = pytest.mark.skipif(
-    os.geteuid() != 0 or "R3S3_BED" in os.environ, reason="hides /dev/kvm, which takes root, on a host"
-)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="hiding /dev/kvm takes root")
+pytestmark = [needs_qemu, not_in_bed, needs_root]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from images.bed.bed import Bed
-from tests.bed import needs_qemu
+from tests.bed import needs_qemu, not_in_bed
 from tests.cli.conftest import ROOT
 
-pytestmark = [needs_qemu, pytest.mark.skipif("R3S3_BED" in os.environ, reason="no bed in a bed")]
+pytestmark = [needs_qemu, not_in_bed]
 TEST = "tests/tender/test_process.py::test_vector_state_is_usable_and_kept"
 
 

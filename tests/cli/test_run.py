@@ -51,7 +51,7 @@ def test_launch_line(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
         "report": False,
         "spares": True,
         "machine": {"cpus": 2, "tsc_khz": 1000, "exit_ns": 1000, "spin_ns": 10_000},
-        "policy": {"name": "fake", "components": [], "channels": [], "devices": [], "supervisor": None},
+        "policy": {"name": "mine", "components": [], "channels": [], "devices": [], "supervisor": None},
         "templates": [],
         "images": {},
     }

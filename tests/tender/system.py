@@ -27,7 +27,6 @@ from vmm.tender import zygote
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "tests" / "tender"
 MEMORY = 8 << 20
-IN_BED = "R3S3_BED" in os.environ  # an emulated CPU: what it lacks says nothing about KVM
 EVERY_CALL = tuple(abi.names(abi.Hypercall))
 STATS = (
     "exits calls waits doorbells signals faults wakes first_ns thread timeouts state state_ns".split()  # noqa: SIM905

@@ -10,7 +10,8 @@ import pytest
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
-from tests.tender.system import IN_BED, MEMORY, Fault, System, memory_object, read_only
+from tests.bed import IN_BED
+from tests.tender.system import MEMORY, Fault, System, memory_object, read_only
 from vmm.tender import trap_page
 
 pytestmark = pytest.mark.kvm

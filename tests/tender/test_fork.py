@@ -106,7 +106,7 @@ def tender(fork: bool, writer: int) -> None:
         flags = host.MAP_PRIVATE | host.MAP_ANONYMOUS
         address = host.mmap(0, MEMORY, host.PROT_READ | host.PROT_WRITE, flags)
         ram, stats = host.view(address, MEMORY), ffi.new("uint64_t[512]")
-        host.check(lib.tender_fill(parsed.plan, ffi.cast("char *", address), template.fd))
+        jail.check(lib.tender_fill(parsed.plan, ffi.cast("char *", address), template.fd))
         vm = VirtualMachine(kvm, address, MEMORY, stats)
         vm.vcpu.epoll_fd = -1
         vm.enter_user_mode(template.entry, MEMORY, abi.INFO)

@@ -7,7 +7,6 @@ a system together parses them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from hypervisor.policy import Policy
 from vmm.cli.command import CommandError
 
 
-def compile_policy(file: str, program: str | None, programs: int, name: str, kill: Sequence[str]) -> Policy:
-    """The policy of the system in `file`, to be called `name`. CommandError says which line is wrong."""
+def compile_policy(file: str, program: str | None, programs: int, kill: Sequence[str]) -> Policy:
+    """The policy of the system in `file`, of which `kill` may be killed. CommandError says what is wrong."""
     from vmm import needs, system  # while the hypervisor process starts
     from vmm.document import ConfigurationError
 
     try:
         needs.check(file)
-        policy = replace(system.compile(Path(file), program, programs), name=name)
+        policy = system.compile(Path(file), program, programs)
     except ConfigurationError as error:
         from vmm.diagnosis import explain
 

@@ -24,7 +24,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any
@@ -50,7 +50,7 @@ class Request:
     system_file: str
     program: str
     arguments: list[str]  # the first is the program's own name
-    disk: str | None = None  # a path, or vhost-user:PATH
+    disk: str | None = None  # a path, vhost-user:PATH, or pci:ADDRESS
     name: str | None = None  # None: the system file's
     programs: int = 1  # instances of the program
     kill: list[tuple[str, float]] = field(default_factory=list)
@@ -98,17 +98,6 @@ def raise_file_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def system_name(file: str) -> str:
-    """The name that the system file gives; what may be wrong with it the hypervisor process will say."""
-    import tomllib
-
-    try:
-        name = str(tomllib.loads(Path(file).read_text(encoding="utf-8"))["system"]["name"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "system"
-    return name if name.isidentifier() else "system"
-
-
 class Launch:
     """One system, from its start to its end. A context manager; leaving it takes the system down.
 
@@ -141,10 +130,7 @@ class Launch:
         self._path: Path | None = None
         try:
             self._machine = machine()
-            name = request.name or system_name(request.system_file)
-            listener, self._path = control.listen(name, chosen=request.name is not None)
-            with listener:
-                self._ask(request, self._path.stem, listener.fileno())
+            self._ask(request)
         except BaseException:
             self.close()
             raise
@@ -155,17 +141,20 @@ class Launch:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _ask(self, request: Request, name: str, listener: int) -> None:
-        """Compile the system, and ask for it."""
+    def _ask(self, request: Request) -> None:
+        """Compile the system, and ask for it, under a name that no other has."""
         victims = [victim for victim, _ in request.kill]
-        policy = compile_policy(request.system_file, request.program, request.programs, name, victims)
-        images, fds = load_images(policy)
-        try:
-            machine = {"machine": self._machine, "policy": asdict(policy)}
-            self._send(asdict(request) | {"name": name} | machine | images, [listener, *fds])
-        finally:
-            for fd in fds:
-                os.close(fd)
+        policy = compile_policy(request.system_file, request.program, request.programs, victims)
+        listener, self._path = control.listen(request.name or policy.name, chosen=request.name is not None)
+        with listener:
+            images, fds = load_images(policy)
+            try:
+                name = self._path.stem
+                made = {"machine": self._machine, "policy": asdict(replace(policy, name=name))} | images
+                self._send(asdict(request) | {"name": name} | made, [listener.fileno(), *fds])
+            finally:
+                for fd in fds:
+                    os.close(fd)
 
     def _send(self, line: dict[str, Any], fds: Sequence[int] = ()) -> None:
         data = json.dumps(line, default=as_json).encode() + b"\n"

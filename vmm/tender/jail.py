@@ -61,6 +61,10 @@ def share() -> bool:
     return privileged() and check(lib.unshare(_EMPTY)) == 0
 
 
+def _namespaces(as_root: bool) -> int:
+    return _OWN if as_root else _EMPTY | _OWN | _NEWUSER
+
+
 def describe(
     profile: str, *, as_root: bool, files: Iterable[int] = (), private_memory: int = 0
 ) -> tuple[Any, Any]:
@@ -79,7 +83,7 @@ def describe(
         limits[each] = 0
     program = ffi.new("char[]", seccomp.program(profile, tuple(files)))
     uid, gid = _outer_ids
-    values: dict[str, Any] = {"namespaces": _OWN if as_root else _EMPTY | _OWN | _NEWUSER, "as_root": as_root}
+    values: dict[str, Any] = {"namespaces": _namespaces(as_root), "as_root": as_root}
     values |= {"uid": uid, "gid": gid, "limits": limits}
     values |= {"filter": program, "instructions": len(program) // seccomp.INSTRUCTION_SIZE}
     return ffi.new("struct jail *", values), program
@@ -91,7 +95,7 @@ def fork(*, as_root: bool) -> int:
     `as_root` is what share() said.
     """
     global _forked_as_root
-    pid = check(lib.host_fork(describe("tender", as_root=as_root)[0].namespaces))
+    pid = check(lib.host_fork(_namespaces(as_root)))
     if pid == 0:
         _forked_as_root = as_root
     return pid
