@@ -20,13 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from images.bed import BedError
-from images.bed.bed import Bed
+from images.bed.bed import TIMED_OUT, Bed
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 RESULTS = REPOSITORY / "build" / "stock"
 REPORT = REPOSITORY / "build" / "stock.xml"
 SELECTION = "kvm and not bench and not campaign"
 QUICK_LIMIT_S, LIMIT_S = 240.0, 1200.0
+TO_WRITE_S = 60.0  # for the results of a run whose time is over
 BEDS = 2  # side by side, of one CPU each
 QUICK = (
     "tests/tender/test_process.py",  # boot, calls, mapping and taking back while a guest runs, SYSCALL
@@ -52,7 +53,7 @@ class Run:
         self.words = ["-m", SELECTION, "--shard", f"{number}/{of}", *tests]
         self.report = RESULTS / f"{self.name}.xml"
         self.console = RESULTS / f"{self.name}.console"
-        self.limit = limit
+        self.end = time.monotonic() + limit
         self.status, self.bed, self.error = 2, "", ""
         self.slow = self.dilation = 0.0
 
@@ -63,12 +64,16 @@ class Run:
         try:
             with Bed(writable=[RESULTS], console=self.console) as bed, open(output, "wb") as file:
                 self.bed, self.slow, self.dilation = bed.name, bed.slow, bed.dilation
-                words = [sys.executable, "-m", "pytest", f"--junit-xml={self.report}", *self.words]
+                # Interrupted when its time is over, pytest writes down the results so far.
+                words = ["timeout", "--signal=INT", str((self.end - time.monotonic()) / bed.slow)]
+                words += [sys.executable, "-m", "pytest", "-vv", f"--junit-xml={self.report}", *self.words]
                 words += ["--basetemp=/tmp/pytest", "-o", "cache_dir=/tmp/pytest-cache"]
                 self.status = bed.run(
                     words, cwd=REPOSITORY, stdin=None, stdout=file.fileno(), stderr=file.fileno(),
-                    time_limit=self.limit,
+                    time_limit=self.end - time.monotonic() + TO_WRITE_S,
                 )  # fmt: skip
+                if self.status == TIMED_OUT:
+                    self.error = "the time is over, and not every test has run"
         except BedError as error:
             self.error = str(error)
 

@@ -54,6 +54,7 @@ def test_missing_figure_says_why() -> None:
 
 
 @pytest.mark.kvm
+@pytest.mark.bench
 @pytest.mark.slow
 @pytest.mark.skipif(not os.access("/dev/kvm", os.R_OK | os.W_OK), reason="needs /dev/kvm")
 def test_every_key_is_there(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import pytest
 
 from hypervisor.abi import generated as abi
+from tests.bed import dose
 from tests.system.stage import Stage, strike
 
 pytestmark = pytest.mark.kvm
@@ -62,6 +63,6 @@ def test_a_borrower_that_does_not_give_back_is_killed(pair: Stage) -> None:
 
 def test_borrower_killed_again_and_again(pair: Stage) -> None:
     """Whatever it has mapped at that moment."""
-    with pair.play(PAIR, "grantor", "dies", "3000", kill=(("borrower", 40.0),)) as scene:
+    with pair.play(PAIR, "grantor", "dies", str(dose(3000)), kill=(("borrower", 40.0),)) as scene:
         assert scene.end() == 0
     assert scene.report["deaths"]["borrower"] >= 1
