@@ -1,0 +1,1 @@
+"""The protocols as models, explored by spin."""
