@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import struct
 import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -18,6 +19,7 @@ from hypervisor.memory import MemoryObject, page_align
 from hypervisor.policy import Channel
 
 _U32 = 0xFFFFFFFF
+_ARGS = struct.Struct("<5Q")  # the argument bytes of a slot, as its fields are
 
 
 class Geometry(NamedTuple):
@@ -47,7 +49,6 @@ class Connection:
         self.gone = False
         self.complaints = 0
         self.complained_ns = 0
-        self.died_ns = 0  # when the epoch before this one ended
         self._next: MemoryObject | None = None
         self.rings = self._take_rings()
         self.pool = self._make_pool()
@@ -82,7 +83,8 @@ class Connection:
 
     def signal(self, role: int) -> None:
         """Wake the end with `role`."""
-        _ring(self.client_wake if role == abi.Role.CLIENT else self.server_wake)
+        with contextlib.suppress(BlockingIOError):  # a tender has filled the counter: as good as signalled
+            os.eventfd_write(self.client_wake if role == abi.Role.CLIENT else self.server_wake, 1)
 
     def pending(self) -> tuple[int, int]:
         """As seen from outside: (requests published but neither answered nor parked, progress counter)."""
@@ -92,12 +94,6 @@ class Connection:
         consumed = self.rings.read_u32(abi.CHANNEL_REQUEST_HEAD)
         waiting = ((published - answered) & _U32) - parked
         return (max(0, waiting) if waiting <= self.policy.slots else 0, consumed + answered)
-
-
-def _ring(eventfd: int) -> None:
-    """Signal; a counter that a tender has filled to the brim is as good as signalled."""
-    with contextlib.suppress(BlockingIOError):
-        os.eventfd_write(eventfd, 1)
 
 
 class Reply(NamedTuple):
@@ -159,8 +155,8 @@ class HostClient:
             tag = self._sequence << 8 | buffer
             start = self.connection.geometry.data + buffer * self.connection.policy.slot_data
             rings[start : start + len(pending.data)] = pending.data
-            args = _u64s(pending.args)
-            slot = abi.Slot(pending.op, 0, tag, self.connection.epoch, 0, len(pending.data), args)
+            args, epoch = _ARGS.unpack(pending.args), self.connection.epoch
+            slot = abi.Slot(pending.op, 0, tag, epoch, 0, len(pending.data), 0, args)
             offset = abi.CHANNEL_REQUESTS + (self._tail % slots) * abi.Slot.SIZE
             rings[offset : offset + abi.Slot.SIZE] = slot.pack()
             self._tail = (self._tail + 1) & _U32
@@ -169,7 +165,7 @@ class HostClient:
 
     def ring(self) -> None:
         """Wake the server."""
-        _ring(self.connection.server_wake)
+        self.connection.signal(abi.Role.SERVER)
 
     def _store(self, offset: int, value: int) -> None:
         self.connection.rings.map[offset : offset + 4] = (value & _U32).to_bytes(4, "little")
@@ -189,7 +185,7 @@ class HostClient:
                 pending.callback(reply)
         self._sleep()
         if self.connection.rings.read_u32(abi.CHANNEL_REPLY_TAIL) != self._head:
-            _ring(self.connection.client_wake)  # one came between: look again
+            self.connection.signal(abi.Role.CLIENT)  # one came between: look again
         if self._queue:
             self._pump()
             self.ring()
@@ -204,7 +200,7 @@ class HostClient:
             slot = abi.Slot.unpack(bytes(self.connection.rings.map[offset : offset + abi.Slot.SIZE]))
             self._head = (self._head + 1) & _U32
             if slot.epoch == self.connection.epoch:
-                yield slot.tag, Reply(slot.status, b"".join(each.to_bytes(8, "little") for each in slot.args))
+                yield slot.tag, Reply(slot.status, _ARGS.pack(*slot.args))
         self._store(abi.CHANNEL_REPLY_HEAD, self._head)
 
     def reopen(self) -> None:
@@ -216,9 +212,3 @@ class HostClient:
         self._sleep()
         self._pump()
         self.ring()
-
-
-def _u64s(args: bytes) -> tuple[int, int, int, int, int]:
-    padded = args.ljust(40, b"\0")
-    a, b, c, d, e = (int.from_bytes(padded[at : at + 8], "little") for at in range(0, 40, 8))
-    return a, b, c, d, e

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections import Counter
+from typing import Any
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
@@ -13,7 +14,7 @@ from hypervisor.dma import LiveDevice
 from hypervisor.instances import Instance, Lifecycle, Outfit, Step
 from hypervisor.memory import MemoryObject
 from hypervisor.placement import End, InfoPages, Placement
-from hypervisor.policy import Component
+from hypervisor.policy import Component, StateRegion
 from hypervisor.throttle import Throttle
 
 CHATTER_PER_S = 250  # hypercalls that cost their caller nothing (log, complain), after a burst
@@ -63,6 +64,7 @@ class LiveComponent:
         self.totals: Counter[str] = Counter()  # counters of instances that have ended
         self.progress_seen = -1
         self.cpu_at_progress_ns = 0
+        self.former: Component | None = None  # the version before, to go back to if this one fails soon
 
     # -- adoption -------------------------------------------------------------------------------------
 
@@ -97,7 +99,9 @@ class LiveComponent:
         _CLOCK.pack_into(self.status.map, abi.STATUS_WALL_CLOCK, time.time_ns())
         steps = self._put_on(instance, self._outfit(instance, start, 0))
         regions = [each for each in self.placement.regions if each.kind == abi.RegionKind.STATE]
-        for region, memory in zip(regions, self.states, strict=True):
+        for region, memory, state in zip(regions, self.states, self.policy.states, strict=True):
+            if start == abi.Start.RESTART and "crash" not in state.survives:
+                memory.map[:] = bytes(memory.size)
             steps.append(_map(region.address, memory))
         for region in self.placement.regions:  # a spare must not touch what its predecessor drives
             if region.kind == abi.RegionKind.MMIO and self.device and self.device.backend:
@@ -156,6 +160,21 @@ class LiveComponent:
             memory[self._pool_address(end)] = connection.pool
         return self._put_on(instance, Outfit(list(memory.items()), instance.outfit.info))
 
+    def state_regions(self) -> list[tuple[StateRegion, MemoryObject]]:
+        """What the policy says of each state region, and its memory."""
+        return list(zip(self.policy.states, self.states, strict=True))
+
+    def ask_quiesce(self, wanted: bool) -> None:
+        """Ask the running instance to come to rest, or not to."""
+        struct.pack_into("<I", self.status.map, abi.STATUS_QUIESCE, wanted)
+        for end, connection in self.connections:
+            connection.signal(end.role)
+
+    def close(self) -> None:
+        """Give up what outlives instances: another version has taken over, or this one never did."""
+        for memory in (self.status, *self.states, *self.grant_objects):
+            memory.close()
+
     # -- what peers are told --------------------------------------------------------------------------
 
     def set_state(self, end: End, state: int, epoch: int) -> None:
@@ -165,6 +184,12 @@ class LiveComponent:
     def state_of(self, end: End) -> int:
         """The state this component is told for one of its ends."""
         return self.status.read_u32(end.index * abi.STATUS_ENTRY_SIZE)
+
+    def life(self, instance: Instance) -> dict[str, Any]:
+        """A row of `history`: an instance, its version, and when it served."""
+        row = {"component": self.name, "version": self.policy.version, "digest": self.policy.digest}
+        times = {"began_ns": instance.started_ns, "ready_ns": instance.ready_ns}
+        return {**row, "image": self.policy.image, "epoch": instance.epoch, **times}
 
     # -- watching -------------------------------------------------------------------------------------
 

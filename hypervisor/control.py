@@ -5,9 +5,11 @@ A UNIX stream socket (mode 0600), newline-delimited JSON in the manner of QMP:
     -> {"execute": "ps", "arguments": {}, "id": 1}
     <- {"return": [...], "id": 1}       or  {"error": {"class": "...", "desc": "..."}, "id": 1}
 
-Commands: `ps`; `log` {"since": n}; `kill` {"component": name}; `policy`. Clients are hostile: a
-line is at most LINE_MAX bytes, each has one answer on its way at a time and is not read meanwhile, one that
-does not take its answer loses its place when another client wants it, and the event loop waits for none.
+Commands: `ps`; `log` {"since": n}; `kill` {"component": name}; `policy`; `history`; `update` {"components":
+[...], "templates": [...]} with a sealed memfd for each template, and `updated`: null while one is under way,
+then "" or why it has failed. Clients are hostile: a line is at most LINE_MAX bytes, each has one answer on
+its way at a time and is not read meanwhile, one that does not take its answer loses its place when another
+client wants it, and the event loop waits for none.
 """
 
 from __future__ import annotations
@@ -19,16 +21,21 @@ import select
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
+from hypervisor import wire
 from hypervisor.component import LiveComponent
+from hypervisor.placement import PlacementError
+from hypervisor.policy import Component, rebuild
+from hypervisor.update import Update
 
 if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
 
 LINE_MAX = 64 * 1024
 CLIENTS_MAX = 16
+FDS_MAX = 32
 STALLED_S = 2.0
 
 
@@ -43,6 +50,7 @@ class _Client:
         self.sock = sock
         self.lines = b""
         self.answer = b""
+        self.fds: list[int] = []  # that came with the lines
         self.since = 0.0
 
 
@@ -52,11 +60,20 @@ class ControlSocket:
     def __init__(self, system: Hypervisor, listener: socket.socket) -> None:
         self._system, self._listener = system, listener
         self._clients: list[_Client] = []
+        self._present: _Client  # whose command is carried out
         self._commands: dict[str, Callable[[dict[str, Any]], object]] = {
             "ps": lambda _: [describe(each) for each in system.components.values()],
             "log": self._log,
             "kill": self._kill,
-            "policy": lambda _: asdict(system.policy),
+            "policy": lambda _: asdict(
+                replace(system.policy, components=tuple(each.policy for each in system.components.values()))
+            ),
+            "history": lambda _: [
+                *system.history,
+                *(each.life(each.running) for each in system.components.values() if each.running),
+            ],
+            "update": self._update,
+            "updated": lambda _: system.updated,
         }
         listener.setblocking(False)
         system.loop.add_reader(listener.fileno(), self._accept)
@@ -88,16 +105,20 @@ class ControlSocket:
         self._system.loop.remove_reader(client.sock.fileno())
         self._clients.remove(client)
         client.sock.close()
+        while client.fds:
+            os.close(client.fds.pop())
 
     def _read(self, client: _Client) -> None:
         try:
-            data = client.sock.recv(LINE_MAX)
+            data, fds, _ = wire.receive_bytes(client.sock, LINE_MAX, FDS_MAX)
         except BlockingIOError:
             return
         except OSError:
-            data = b""
+            data, fds = b"", []
         client.lines += data
-        if not data or (b"\n" not in client.lines and len(client.lines) > LINE_MAX):
+        client.fds += fds
+        too_long = b"\n" not in client.lines and len(client.lines) > LINE_MAX
+        if not data or too_long or len(client.fds) > FDS_MAX:
             self._drop(client)
         elif b"\n" in client.lines:
             client.since = time.monotonic()
@@ -107,6 +128,7 @@ class ControlSocket:
         """Answer one line each time the client can be written to; read on when there is none."""
         if not client.answer:
             line, client.lines = client.lines.split(b"\n", 1)
+            self._present = client
             client.answer = json.dumps(self._answer(line), default=_plain).encode() + b"\n"
         try:
             client.answer = client.answer[client.sock.send(client.answer) :]
@@ -152,6 +174,27 @@ class ControlSocket:
             raise ControlError("ComponentNotFound", text)
         if not self._system.kill(component, "by the operator"):
             raise ControlError("NotRunning", f"{name} is not running just now")
+        return {}
+
+    def _update(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """Begin an update; `updated` tells how it has ended."""
+        system, fds = self._system, self._present.fds
+        self._present.fds = []
+        added: list[Component] = []
+        try:
+            if not fds:
+                raise ValueError("its images have not come along; one in a test bed is updated from inside")
+            for each, template, fd in zip(arguments["components"], arguments["templates"], fds, strict=True):
+                component = rebuild(Component, each)
+                system.launcher.add(component, fd, template)
+                added.append(component)
+            system.update = Update(system, added)
+        except (ValueError, LookupError, TypeError, PlacementError) as error:
+            for component in added:
+                system.launcher.forget(component)
+            for fd in fds[len(added) :]:
+                os.close(fd)
+            raise ControlError("NotUpdatable", f"update: {error}") from None
         return {}
 
     def close(self) -> None:

@@ -8,7 +8,6 @@ with the one instant known in both clocks, the guest's first instruction.
 from __future__ import annotations
 
 from collections import deque
-from typing import Any
 
 from hypervisor.channels import Connection
 from hypervisor.component import LiveComponent
@@ -46,7 +45,3 @@ class Figures:
             if died_ns is not None:
                 answered_ns = start_ns + (entry.tsc - start_tsc) * 1_000_000 // self.tsc_khz
                 self.recovery_ms.append(max(0.0, (answered_ns - died_ns) / 1e6))
-
-    def as_json(self) -> dict[str, Any]:
-        """The part of a report that is about recovery times: all samples."""
-        return {"recovery_ms": list(self.recovery_ms), "ready_us": list(self.ready_us)}

@@ -48,14 +48,9 @@ class Grant:
 
         instance.holds.append(gone)
 
-    @property
-    def in_use(self) -> bool:
-        """True while anybody but the owner can reach the object."""
-        return self.mapped is not None or self.iova != 0 or self.busy > 0
-
     def settle(self) -> None:
-        """Run what waits for the object to be out of use."""
-        while self.on_idle and not self.in_use:
+        """Run what waits for the object to be out of use: nobody but the owner can reach it any more."""
+        while self.on_idle and not (self.mapped or self.iova or self.busy):
             self.on_idle.pop(0)()
 
 
@@ -115,6 +110,3 @@ class GrantTable:
         """Where `instance` has grants mapped."""
         mapped = [grant.mapped for grant in self._grants.values() if grant.mapped]
         return {address for grantee, address in mapped if grantee is instance}
-
-    def __len__(self) -> int:
-        return len(self._grants)

@@ -86,6 +86,12 @@ def _ready(call: Call) -> None:
     call.system.component_ready(call.component, call.instance)
 
 
+def _quiesce(call: Call) -> None:
+    update = call.system.update
+    if not (update and update.quiesced(call.component)):
+        call.instance.result(0)
+
+
 def _answer_unhurried(call: Call) -> None:
     """Answer a call that costs its caller nothing; one that makes it all the time has to wait."""
     call.system.loop.call_later(call.component.chatter.pause(), lambda: call.instance.result(0))
@@ -131,9 +137,8 @@ def _complain(call: Call) -> None:
     if call.component.state_of(end) == abi.ChannelState.OPEN:
         text = f"complaint about {end.channel.server if end.role == abi.Role.CLIENT else end.channel.client}"
         reason = abi.names(abi.Complaint).get(call.args[1], f"reason {call.args[1]}")
-        call.system.log.add(
-            call.component.name, call.component.epoch, f"{text}: {reason}", abi.LogLevel.WARNING
-        )
+        who = call.component
+        call.system.log.add(who.name, who.epoch, f"{text}: {reason}", abi.LogLevel.WARNING)
         call.system.close_connection(connection)
     _answer_unhurried(call)
 
@@ -250,7 +255,8 @@ def _dma_close(call: Call) -> None:
 
 
 _HANDLERS: dict[int, Callable[[Call], None]] = {
-    abi.Hypercall.READY: _ready, abi.Hypercall.LOG: _log, abi.Hypercall.PANIC: _panic,
+    abi.Hypercall.READY: _ready, abi.Hypercall.QUIESCE: _quiesce,
+    abi.Hypercall.LOG: _log, abi.Hypercall.PANIC: _panic,
     abi.Hypercall.EXIT: _exit, abi.Hypercall.RECONNECT: _reconnect, abi.Hypercall.OUTPUT: _output,
     abi.Hypercall.COMPLAIN: _complain, abi.Hypercall.GRANT: _grant, abi.Hypercall.REVOKE: _revoke,
     abi.Hypercall.MAP_GRANT: _map_grant, abi.Hypercall.UNMAP_GRANT: _unmap_grant,

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
-from enum import Enum
+from enum import IntEnum
 from typing import NamedTuple
 
 from hypervisor import wire
@@ -31,21 +31,13 @@ _numbers = itertools.count(1)
 _CPUCLOCK_SCHED = 2  # the clock of a process's CPU time, clock_getcpuclockid(3)
 
 
-class Lifecycle(Enum):
-    """Where an instance is in its life."""
+class Lifecycle(IntEnum):
+    """Where an instance is in its life: it may leave out some of these, but never goes back."""
 
-    SPAWNING = "spawning"  # the tender is being made
-    SPARE = "spare"  # ready to be adopted
-    RUNNING = "running"
-    ENDED = "ended"
-
-
-_ALLOWED = {
-    Lifecycle.SPAWNING: {Lifecycle.SPARE, Lifecycle.RUNNING, Lifecycle.ENDED},
-    Lifecycle.SPARE: {Lifecycle.RUNNING, Lifecycle.ENDED},
-    Lifecycle.RUNNING: {Lifecycle.ENDED},
-    Lifecycle.ENDED: set(),
-}
+    SPAWNING = 0  # the tender is being made
+    SPARE = 1  # ready to be adopted
+    RUNNING = 2
+    ENDED = 3
 
 
 class LifecycleError(Exception):
@@ -133,8 +125,8 @@ class Instance:
 
     def move(self, state: Lifecycle) -> None:
         """Change the lifecycle state; LifecycleError where the change is not allowed."""
-        if state not in _ALLOWED[self.state]:
-            raise LifecycleError(f"{self.component.name} #{self.number}: {self.state} -> {state}")
+        if state <= self.state:
+            raise LifecycleError(f"{self.component.name} #{self.number}: {self.state!r} -> {state!r}")
         self.state = state
 
     @property
@@ -150,12 +142,7 @@ class Instance:
             self.kill()
 
     def send(
-        self,
-        kind: int,
-        args: Sequence[int],
-        steps: Sequence[Step] = (),
-        sequence: int = 0,
-        data: bytes = b"",
+        self, kind: int, args: Sequence[int], steps: Sequence[Step] = (), sequence: int = 0, data: bytes = b""
     ) -> None:
         """Send one record. A tender that has gone, or does not read, is ended: its pidfd will tell."""
         body, fds = pack_steps(steps)
@@ -199,10 +186,8 @@ class Instance:
         self.doomed = True
         self.cpu_ns()  # as long as it can be read
         if self.pidfd >= 0:
-            try:
+            with contextlib.suppress(ProcessLookupError):  # it has ended already
                 signal.pidfd_send_signal(self.pidfd, number)
-            except ProcessLookupError:
-                pass  # it has ended already
 
     @property
     def gone(self) -> bool:
@@ -230,11 +215,9 @@ class Instance:
         count = self.telemetry_counters().replay_count
         first = max(self.replays_seen, count - slots)
         self.replays_seen = count
-        entries = []
-        for number in range(first, min(count, first + slots)):
-            at = abi.TELEMETRY_REPLAYS + (number % slots) * size
-            entries.append(abi.ReplayEntry.unpack(self.telemetry.map[at : at + size]))
-        return entries
+        fresh = range(first, min(count, first + slots))
+        places = [abi.TELEMETRY_REPLAYS + (number % slots) * size for number in fresh]
+        return [abi.ReplayEntry.unpack(self.telemetry.map[at : at + size]) for at in places]
 
     def close(self) -> None:
         """Give up everything but the guest's memory, which evidence may keep."""

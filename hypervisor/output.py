@@ -7,7 +7,6 @@ the event loop never waits for a slow reader.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import queue
 import select
@@ -65,6 +64,5 @@ class Output:
         """Let the threads write what they have, for at most `timeout_s` each."""
         for jobs in self._queues.values():
             jobs.put(None)
-        with contextlib.suppress(RuntimeError):
-            for thread in self._threads:
-                thread.join(timeout_s)
+        for thread in self._threads:
+            thread.join(timeout_s)

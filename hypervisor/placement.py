@@ -46,6 +46,7 @@ class Region(NamedTuple):
     size: int
     iova: int = 0
     unit: int = 0
+    state: tuple[int, int] = (0, 0)  # of a state region: schema, on_corruption
 
 
 @dataclass
@@ -103,8 +104,8 @@ def place(policy: Policy, component: Component, arguments_size: int = 0) -> Plac
     if device:
         result.regions += _of_device(policy, device, writable)
     for state in component.states:
-        size = page_align(state.size)
-        add(Region(state.name, abi.RegionKind.STATE, None, writable.take(size), size))
+        size, version = page_align(state.size), (state.schema, state.on_corruption)
+        add(Region(state.name, abi.RegionKind.STATE, None, writable.take(size), size, state=version))
     if arguments_size:
         address = read_only.take(arguments_size)
         add(Region("arguments", abi.RegionKind.ARGUMENTS, None, address, arguments_size))
@@ -179,7 +180,7 @@ class InfoPages:
         local = {end.channel.index: end.index for end in placement.ends}
         for index, region in enumerate(placement.regions):
             channel = _NONE if region.channel is None else local[region.channel]
-            entry = abi.RegionEntry(region.name.encode(), region.kind, channel, *region[3:])
+            entry = abi.RegionEntry(region.name.encode(), region.kind, channel, *region[3:7], *region.state)
             self._put(abi.INFO_REGIONS + index * abi.RegionEntry.SIZE, entry.pack())
 
     def _put(self, offset: int, data: bytes) -> None:

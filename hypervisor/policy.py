@@ -28,6 +28,7 @@ class StateRegion:
     size: int
     schema: int
     survives: frozenset[str]  # of {"crash", "update"}
+    on_corruption: int = 0  # ON_CORRUPTION_*
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class Component:
     heartbeat_ms: int  # 0: not watched for progress
     states: tuple[StateRegion, ...] = ()
     is_program: bool = False  # ends by `exit`; never restarted
+    digest: str = ""  # SHA-256 of the image
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Device:
     name: str
     component: str
     interface: str
-    kind: Literal["virtio-blk", "pci"]
+    kind: Literal["virtio-blk", "virtio-snd", "pci"]
     queues: int  # of a PCI device: its interrupts, each with a part of the ring object
     queue_size: int
     channel_interface: str  # the driver's serving interface whose pool the device may reach

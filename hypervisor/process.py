@@ -8,8 +8,9 @@ devices are made by a `Launcher`, which the layer above registers (mechanism nev
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from hypervisor import hypercalls, wire
 from hypervisor.abi import generated as abi
@@ -26,12 +27,15 @@ from hypervisor.loop import Loop
 from hypervisor.memory import MemoryObject
 from hypervisor.output import Output
 from hypervisor.placement import End, InfoPages, Machine, place
-from hypervisor.policy import Policy
+from hypervisor.policy import Component, Policy
 from hypervisor.recovery import Recovery, other_role
 from hypervisor.supervision import Supervision
+from hypervisor.update import Update
 from hypervisor.watch import Watch
 
 QUARANTINE_S = 1.0
+BLAMELESS = (abi.Fault.REPLACED, abi.Fault.KILLED, abi.Fault.DEVICE_DIED)
+HISTORY = 4096  # instances that have ended
 SPARE_DELAY_S = 0.004  # a spare is made after the recovery, not beside it
 SPARE_DELAY_MAX_S = 1.0
 COMPLAINT_DELAYS_S = (0.0, 0.0, 0.01, 0.1, 1.0, 10.0)
@@ -46,8 +50,14 @@ class Launcher(Protocol):
 
     machine: Machine
 
-    def heap(self, component: str) -> tuple[int, int]:
+    def heap(self, component: Component) -> tuple[int, int]:
         """(address, bytes) of the heap the component's image leaves."""
+
+    def add(self, component: Component, fd: int, template: dict[str, Any]) -> None:
+        """A version to come, and its image: ValueError or TypeError if it makes no sense."""
+
+    def forget(self, component: Component) -> None:
+        """No more instances of this version will be wanted."""
 
     def spawn(self, instance: Instance) -> None:
         """Start a tender for `instance`; returns at once."""
@@ -84,6 +94,9 @@ class Hypervisor:
         self.components: dict[str, LiveComponent] = {}
         self.recoveries: dict[str, Recovery] = {}
         self.supervision: Supervision | None = None
+        self.update: Update | None = None
+        self.updated: str | None = ""  # how the last one ended: "" well
+        self.history: deque[dict[str, Any]] = deque(maxlen=HISTORY)
         self.on_program_started: Callable[[LiveComponent], None] = lambda _: None
         self.on_program_ended: Callable[[LiveComponent, FaultRecord | None], None] = lambda _a, _b: None
         self._arguments = arguments
@@ -101,13 +114,9 @@ class Hypervisor:
         self.spares_wanted = spares
         self.launcher.attach(self)
         for component in self.policy.components:
-            arguments = self._arguments.get(component.name, b"")
-            placement = place(self.policy, component, len(arguments))
-            info = InfoPages(placement, self.launcher.heap(component.name), self.launcher.machine)
-            device = self.devices.get(component.name)
-            live = LiveComponent(component, placement, info, self.connections, device, arguments)
+            live = self.make(component, self._arguments.get(component.name, b""))
             self.components[component.name] = live
-            live.spares.append(self._spawn(live))
+            live.spares.append(self.spawn(live))
         for device in self.devices.values():
             device.backend, _ = self._make_backend(device)
         supervisor = self.policy.supervisor
@@ -121,6 +130,13 @@ class Hypervisor:
                 self.supervision.configure(live.policy)
         self.watch.start()
         self.loop.call_later(0.05, self._restock)
+
+    def make(self, component: Component, arguments: bytes) -> LiveComponent:
+        """A component without any instance yet. Raises PlacementError."""
+        placement = place(self.policy, component, len(arguments))
+        info = InfoPages(placement, self.launcher.heap(component), self.launcher.machine)
+        device = self.devices.get(component.name)
+        return LiveComponent(component, placement, info, self.connections, device, arguments)
 
     def _start_fresh(self, component: LiveComponent) -> None:
         for end, connection in component.connections:
@@ -136,7 +152,8 @@ class Hypervisor:
 
     # -- instances ------------------------------------------------------------------------------------
 
-    def _spawn(self, component: LiveComponent, warm: bool = False) -> Instance:
+    def spawn(self, component: LiveComponent, warm: bool = False) -> Instance:
+        """A new instance, on its way to being a spare; a warm one is dressed for the next epoch."""
         instance = Instance(component.policy)
         self._instances[instance.number] = instance
         self.launcher.spawn(instance)
@@ -147,10 +164,14 @@ class Hypervisor:
 
     def take_spare(self, component: LiveComponent) -> Instance:
         """A warm instance, or a cold one where there is none."""
-        instance = component.spares.pop(0) if component.spares else self._spawn(component)
+        instance = component.spares.pop(0) if component.spares else self.spawn(component)
         component.spare_failures = 0
-        self.loop.call_later(SPARE_DELAY_S, self._restock)
+        self.restock_soon()
         return instance
+
+    def restock_soon(self) -> None:
+        """Spares are missing."""
+        self.loop.call_later(SPARE_DELAY_S, self._restock)
 
     def _restock(self) -> None:
         """Make the spares that recovery will want, and dress those that are there for what has changed."""
@@ -164,7 +185,7 @@ class Hypervisor:
                 if steps := component.dress(spare):
                     spare.apply(steps)
             while len(component.spares) < wanted:
-                component.spares.append(self._spawn(component, warm=True))
+                component.spares.append(self.spawn(component, warm=True))
 
     def tender_spawned(self, number: int, pid: int, pidfd: int) -> None:
         """The launcher made the tender of instance `number`."""
@@ -196,23 +217,30 @@ class Hypervisor:
         self._instances.pop(instance.number, None)
         self.loop.call_later(BURIAL_S, instance.close)  # its counters are read first
 
+    def owner(self, instance: Instance) -> LiveComponent:
+        """Whose instance it is, of two versions in an update."""
+        part = self.update.part_of(instance) if self.update else None
+        return part.new if part else self.components[instance.component.name]
+
     def ended(self, instance: Instance, kind: int, why: str) -> None:
         """A tender that went away by itself: a death, or a spare to replace."""
-        component = self.components[instance.component.name]
-        if instance is component.running:
+        component = self.owner(instance)
+        if self.update and self.update.part_of(instance):
+            self.update.cancel(f"the new version failed: {why}")
+        elif instance is component.running:
             self.blame(component, kind, why)
         elif instance in component.spares:
             component.spares.remove(instance)
-            self._discard(instance)
+            self.discard(instance)
             self.log.add(component.name, component.epoch, f"lost a spare: {why}", abi.LogLevel.WARNING)
             delay = min(SPARE_DELAY_MAX_S, SPARE_DELAY_S * 2 ** min(component.spare_failures, 16))
             component.spare_failures += 1
             self.loop.call_later(delay, self._restock)
 
-    def _discard(self, instance: Instance) -> None:
-        self.loop.remove_reader(instance.sock.fileno())
+    def discard(self, instance: Instance) -> None:
+        """End an instance that nobody has heard of."""
+        self._silence(instance)
         instance.kill()
-        instance.move(Lifecycle.ENDED)
         instance.ram.close()
         for memory in instance.grant_objects:
             memory.close()
@@ -228,7 +256,7 @@ class Hypervisor:
             self.loop.remove_reader(instance.sock.fileno())
             self.ended(instance, abi.Fault.TENDER_DIED, "its tender closed its socket")
             return
-        component = self.components[instance.component.name]
+        component = self.owner(instance)
         instance.last_pong_ns = time.monotonic_ns()
         kind = message.kind
         if kind == wire.Kind.HYPERCALL and instance is component.running and not instance.calling:
@@ -248,7 +276,7 @@ class Hypervisor:
         if instance is component.running:
             self.fail(component, record)
         else:
-            self.ended(instance, abi.Fault.INTERNAL, f"it failed: {record.message}")
+            self.ended(instance, abi.Fault.INTERNAL, f"it failed: {record.describe()}")
 
     # -- deaths ---------------------------------------------------------------------------------------
 
@@ -256,10 +284,26 @@ class Hypervisor:
         """Judge the running instance of `component` dead; nothing happens if it is dead already."""
         if component.running is None or self._closing:
             return
+        if self.update and self.update.concerns(component):
+            self.update.cancel(f"{component.name} died: {record.describe()}")
+        if component is not self.components[component.name]:
+            return
+        if component.former and record.kind not in BLAMELESS:
+            self._go_back(component, component.former)
         recovery = Recovery(self, component, record)
         self.recoveries[component.name] = recovery
         component.deaths += 1
         recovery.begin()
+
+    def _go_back(self, component: LiveComponent, former: Component) -> None:
+        """An update was a mistake: the version before takes over, with the present state."""
+        text = f"version {component.policy.version} failed soon after its update; back to {former.version}"
+        self.log.add(component.name, component.epoch, text, abi.LogLevel.WARNING)
+        self.launcher.forget(component.policy)
+        component.policy, component.former = former, None
+        component.info = InfoPages(component.placement, self.launcher.heap(former), self.launcher.machine)
+        while component.spares:
+            self.discard(component.spares.pop())
 
     def blame(self, component: LiveComponent, kind: int, message: str, address: int = 0) -> None:
         """`fail` for reasons that the hypervisor itself has found."""
@@ -278,13 +322,19 @@ class Hypervisor:
         wanted = record.kind in (abi.Fault.KILLED, abi.Fault.REPLACED)
         level = abi.LogLevel.INFO if wanted else abi.LogLevel.WARNING
         self.log.add(record.component, instance.epoch, f"died: {record.describe()}", level)
+        life = self.components[record.component].life(instance)
+        self.history.append(life | {"ended_ns": record.time_ns, "why": record.describe()})
         self.quarantine(self.evidence.keep(record, instance.ram))
 
     def lay_down(self, component: LiveComponent, instance: Instance) -> None:
-        """What every end of a running instance has in common: it is not heard any more, its grants end."""
+        """What every end of a running instance has in common."""
+        component.unburied.append(instance)
+        self._silence(instance)
+
+    def _silence(self, instance: Instance) -> None:
+        """It is not heard any more, and its grants end."""
         self.loop.remove_reader(instance.sock.fileno())
         instance.move(Lifecycle.ENDED)
-        component.unburied.append(instance)
         for grant in self.grants.touching(instance):
             if grant.mapped and grant.mapped[0] is instance:
                 grant.orphan()
@@ -300,6 +350,8 @@ class Hypervisor:
     def component_ready(self, component: LiveComponent, instance: Instance) -> None:
         """`instance` called `ready`."""
         instance.ready_ns = time.monotonic_ns()
+        if self.update:
+            self.update.ready(component)
         recovery = self.recoveries.get(component.name)
         if recovery and recovery.successor is instance:
             del self.recoveries[component.name]
@@ -310,7 +362,7 @@ class Hypervisor:
         """`component` will not come back."""
         self.recoveries.pop(component.name, None)
         while component.spares:
-            self._discard(component.spares.pop())
+            self.discard(component.spares.pop())
         if component.device and not component.device.draining:
             component.device.end()
         if component.policy.is_program:
@@ -361,13 +413,15 @@ class Hypervisor:
             self.tell_peer(end, connection, abi.ChannelState.GONE)
             connection.signal(other_role(end.role))
 
-    def offer_reopen(self, end: End, connection: Connection, died_ns: int) -> None:
+    def offer_reopen(
+        self, end: End, connection: Connection, died_ns: int, *, same_pool: bool = False
+    ) -> None:
         """Tell the peer of `end` that new rings wait for it."""
         if connection.gone:
             return
         if end.role == abi.Role.SERVER:
             self.figures.expect(connection, died_ns)
-        elif self._replace_driver(connection):
+        elif not same_pool and self._replace_driver(connection):
             return
         peer = self.peer_of(end)
         if peer is None:
@@ -449,7 +503,7 @@ class Hypervisor:
             grant.settle()
 
         def overdue() -> None:
-            component = self.components[grantee.component.name]
+            component = self.owner(grantee)
             if component.running is grantee:
                 text = f"grant {grant.number:#x} not given back in time"
                 self.blame(component, abi.Fault.REVOKE_DEADLINE, text)

@@ -44,7 +44,7 @@ class Recovery:
         # A drained device may keep reaching a pool whose client lives. Not where it takes writes: what the
         # client prepares at once could be overwritten by a read that is only now being drained.
         self._keep_pools = component.device is None or component.device.policy.read_only
-        self._leaving: list[Grant] = []
+        self.leaving: list[Grant] = []
         self._dead = component.instance
         # Nobody writes to its state regions, or to its device's registers, any more.
         self._released = not (component.states or (component.device and component.device.policy.bars))
@@ -60,10 +60,10 @@ class Recovery:
             instance.freeze()
         system.loop.call_later(BURIAL_S, lambda: self._bury(instance))
         if component.device:
-            self._leaving = system.leave_device(component)
+            self.leaving = system.leave_device(component)
             component.device.renew()
             if not component.device.backend:
-                self._stop_device()  # before anything is decided: another device is needed
+                self.stop_device()  # before anything is decided: another device is needed
         system.lay_down(component, instance)
         system.record(instance, self.record)
         self._tell_peers(abi.ChannelState.DEAD)
@@ -78,9 +78,10 @@ class Recovery:
             if foreseen:
                 self._decided(0)
             system.supervision.fault(component.policy, self.record, self._decided, urgent=not foreseen)
-        self._stop_device()
+        self.stop_device()
 
-    def _stop_device(self) -> None:
+    def stop_device(self) -> None:
+        """Drain it, once."""
         device, self._undrained = self._undrained, None
         if device:
             device.stop(self._device_stopped)
@@ -95,7 +96,6 @@ class Recovery:
         for end, connection in self.component.connections:
             if connection.gone:
                 continue
-            connection.died_ns = self.record.time_ns
             self.system.tell_peer(end, connection, state)
 
     def _own_backoff(self, instance: Instance) -> int:
@@ -143,7 +143,7 @@ class Recovery:
             self._replace_device(device)
 
     def _left(self) -> None:
-        for grant in self._leaving:
+        for grant in self.leaving:
             grant.busy -= 1
             grant.settle()
 
@@ -173,7 +173,7 @@ class Recovery:
                 component.set_state(end, state, connection.epoch)
         self.successor = instance = system.take_spare(component)
         if component.device:  # first: its way to being set up is longer than the driver's
-            self._stop_device()
+            self.stop_device()
             component.device.start(system.pools_of(component))
         instance.apply(component.adopt(instance, abi.Start.RESTART))
         instance.started_ns = time.monotonic_ns()

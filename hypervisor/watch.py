@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from hypervisor import wire
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
+from hypervisor.instances import Instance
 
 if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
@@ -48,7 +49,7 @@ class Watch:
         self._looked_ns = now
         for component in self._system.components.values():
             if component.running and component.policy.heartbeat_ms:
-                self._look(component)
+                self._look(component, component.running)
             for spare in component.spares:
                 if spare.cpu_ns() > SPARE_CPU_NS:
                     self._system.ended(spare, abi.Fault.HUNG, "it does not come to `start`")
@@ -59,9 +60,7 @@ class Watch:
             gc.collect()  # automatic collections are off: one in a recovery would cost more than the recovery
         self.start()
 
-    def _look(self, component: LiveComponent) -> None:
-        instance = component.running
-        assert instance is not None
+    def _look(self, component: LiveComponent, instance: Instance) -> None:
         now = time.monotonic_ns()
         waiting, progress = component.pending()
         if not waiting or progress != component.progress_seen:
@@ -77,11 +76,7 @@ class Watch:
             instance.pinged = True
             instance.send(wire.Kind.PING, ())
         if cpu_ns - component.cpu_at_progress_ns >= heartbeat_ns:
-            self._judge(component, abi.Fault.HUNG, f"{waiting} requests wait, no progress, busy")
+            self._system.blame(component, abi.Fault.HUNG, f"{waiting} requests wait, no progress, busy")
         elif now - max(instance.last_pong_ns, self._resumed_ns) >= UNRESPONSIVE_HEARTBEATS * heartbeat_ns:
-            self._judge(
-                component, abi.Fault.TENDER_UNRESPONSIVE, f"{waiting} requests wait, its tender is silent"
-            )
-
-    def _judge(self, component: LiveComponent, kind: int, message: str) -> None:
-        self._system.blame(component, kind, message)
+            why = f"{waiting} requests wait, its tender is silent"
+            self._system.blame(component, abi.Fault.TENDER_UNRESPONSIVE, why)

@@ -20,42 +20,31 @@ from typing import NamedTuple
 HEADER = struct.Struct("<II6Q")
 BODY_MAX = 128 * 1024
 DESCRIPTORS_MAX = 200
-_NO_ARGS = (0, 0, 0, 0, 0, 0)
 
 
-class Kind(IntEnum):
-    """What a record is; who sends it is in the name's section."""
-
-    # hypervisor -> zygote, and its answers
-    SPAWN_TENDER = 1
-    SPAWN_DEVICE = 2
-    SPAWNED = 3
-    # hypervisor -> tender
-    APPLY = 10
-    PING = 12
-    RESULT = 13
-    # tender -> hypervisor
-    ACK = 20
-    PONG = 22
-    HYPERCALL = 30
-    FAULT = 31
+# What a record is.
+Kind = IntEnum("Kind", {
+    "SPAWN_TENDER": 1, "SPAWN_DEVICE": 2, "SPAWNED": 3,  # hypervisor -> zygote, and its answers
+    "APPLY": 10, "PING": 12, "RESULT": 13,  # hypervisor -> tender
+    "ACK": 20, "PONG": 22, "HYPERCALL": 30, "FAULT": 31,  # tender -> hypervisor
+})  # fmt: skip
 
 
-class Operation(IntEnum):
-    """One step of an APPLY, packed as OPERATION: kind, descriptor index, a, b, c."""
-
-    MAP = 1  # a address, b length, c flags (MAP_WRITABLE), and in whole pages the offset in the file
-    UNMAP = 2  # a address, b length
-    DOORBELL = 3  # a doorbell
-    WAKE = 5  # a wake index
-    INFO = 7  # a offset from INFO, b length: that many bytes follow the operations
-    RUN = 8
-    WARM = 9  # run as far as `start`
-
-
+# One step of an APPLY, packed as OPERATION: kind, descriptor index, and up to three numbers:
+#   MAP       address, length, flags (MAP_WRITABLE) and in whole pages the offset in the file
+#   UNMAP     address, length
+#   DOORBELL  doorbell
+#   WAKE      wake index
+#   INFO      offset from INFO, length: that many bytes follow the operations
+#   RUN
+#   WARM      (run as far as `start`)
+Operation = IntEnum("Operation", {
+    "MAP": 1, "UNMAP": 2, "DOORBELL": 3, "WAKE": 5, "INFO": 7, "RUN": 8, "WARM": 9,
+})  # fmt: skip
 OPERATION = struct.Struct("<IIQQQ")
 MAP_WRITABLE = 1
 Ints = Sequence[int]
+_RIGHTS = socket.SOL_SOCKET, socket.SCM_RIGHTS
 
 
 class WireError(Exception):
@@ -83,8 +72,8 @@ def send(
     """Send one record; at most six args, BODY_MAX bytes, DESCRIPTORS_MAX descriptors (ValueError beyond)."""
     if len(body) > BODY_MAX or len(fds) > DESCRIPTORS_MAX:
         raise ValueError(f"record too large: {len(body)} bytes, {len(fds)} descriptors")
-    header = HEADER.pack(kind, sequence, *args, *_NO_ARGS[len(args) :])
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+    header = HEADER.pack(kind, sequence, *args, *[0] * (6 - len(args)))
+    ancillary = [(*_RIGHTS, array.array("i", fds))] if fds else []
     sock.sendmsg([header, body], ancillary)
 
 
@@ -93,15 +82,8 @@ def receive(sock: socket.socket, descriptors: int = DESCRIPTORS_MAX) -> Message 
 
     A record with more than `descriptors` descriptors is malformed; with 0 the kernel installs none at all.
     """
-    room = socket.CMSG_SPACE(descriptors * 4) if descriptors else 0
-    data, ancillary, flags, _ = sock.recvmsg(HEADER.size + BODY_MAX, room, socket.MSG_CMSG_CLOEXEC)
-    fds: list[int] = []
-    for level, kind, payload in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            fds += array.array("i", payload[: len(payload) & ~3])
-    cut = flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-    # CMSG_SPACE is rounded up, so that one descriptor more than asked for may have come.
-    if len(data) < HEADER.size or cut or len(fds) > descriptors:
+    data, fds, flags = receive_bytes(sock, HEADER.size + BODY_MAX, descriptors)
+    if len(data) < HEADER.size or flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
         for fd in fds:
             os.close(fd)
         if not data:
@@ -109,3 +91,13 @@ def receive(sock: socket.socket, descriptors: int = DESCRIPTORS_MAX) -> Message 
         raise WireError(f"record of {len(data)} bytes, flags {flags:#x}")
     number, sequence, *args = HEADER.unpack_from(data)
     return Message(number, sequence, tuple(args), data[HEADER.size :], fds)
+
+
+def receive_bytes(sock: socket.socket, most: int, descriptors: int) -> tuple[bytes, list[int], int]:
+    """What a socket of any kind gives at once: at most so many bytes, at most so many descriptors with them
+    (close-on-exec, which socket.recv_fds forgets), and the flags of recvmsg, which tell of more."""
+    # CMSG_SPACE would be rounded up, so that one more might come.
+    room = socket.CMSG_LEN(descriptors * 4)
+    data, ancillary, flags, _ = sock.recvmsg(most, room, socket.MSG_CMSG_CLOEXEC)
+    rights = [each for level, kind, each in ancillary if (level, kind) == _RIGHTS]
+    return data, [fd for each in rights for fd in array.array("i", each)], flags

@@ -4,6 +4,8 @@ What is built:
     rlib `rt`           guests/rt/src/lib.rs
     rlib `protocols`    components/protocols/generated/lib.rs, uses rt
     programs            every NAME/src/main.rs in PROGRAM_FOLDERS; a program is called like its folder
+    programs in C       every NAME/src/main.c: all of src/*.c, compiled freestanding by `cc`, and
+                        guests/c/glue.rs, the runtime's face to C, in one image (conditions: in capitals)
 With --host-tests: every src/host_tests.rs in the folders of TEST_FOLDERS is compiled for the host with
 `rustc --test` (and crates rt and protocols compiled with `--cfg host_test`) and run.
 
@@ -31,12 +33,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from images.rustc import CODE_FLAGS, HOST_TEST_FLAGS, Compiler, CompilerError, find
+from images.rustc import CODE_FLAGS, HOST_TEST_FLAGS, Compiler, CompilerError, compile_c, find
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 OUTPUT = REPOSITORY / "build/guests"
 LINK_SCRIPT = Path("guests/rt/link.ld")
 LIBRARIES = {"rt": Path("guests/rt/src/lib.rs"), "protocols": Path("components/protocols/generated/lib.rs")}
+GLUE = Path("guests/c/glue.rs")  # the root of every program in C
+C_INCLUDES = ("guests/c", "components/protocols/generated", "hypervisor/abi")
 PROGRAM_FOLDERS = ("components", "guests/programs", "guests/misbehaving", "tests/guests")
 TEST_FOLDERS = ("components", "guests", "guests/programs", "tests/guests")
 JOBS = 2  # a fat LTO link takes about 200 MB; more jobs than CPUs gain nothing
@@ -55,7 +59,9 @@ class Crate(NamedTuple):
     flags: tuple[str, ...]
     libraries: tuple[Path, ...]  # rlibs it may use, in build order
     product: Path
-    extra_inputs: tuple[Path, ...] = ()  # files the compiler does not report: the linker script
+    extra_inputs: tuple[Path, ...] = ()  # files the compiler does not report: the linker script, C
+    c_sources: tuple[Path, ...] = ()  # linked with it
+    c_flags: tuple[str, ...] = ()
 
     @property
     def stamp(self) -> Path:
@@ -63,10 +69,10 @@ class Crate(NamedTuple):
 
 
 def programs() -> dict[str, Path]:
-    """Every guest program in the tree: name -> its main.rs, relative to the repository."""
+    """Every guest program in the tree: name -> its main.rs or main.c, relative to the repository."""
     found: dict[str, Path] = {}
     for folder in PROGRAM_FOLDERS:
-        for main_file in sorted((REPOSITORY / folder).glob("*/src/main.rs")):
+        for main_file in sorted((REPOSITORY / folder).glob("*/src/main.[rc]*")):
             root = main_file.relative_to(REPOSITORY)
             name = root.parts[-3]
             if name in found:
@@ -108,10 +114,10 @@ def build(
         code_flags = (*CODE_FLAGS, *(f"--cfg={cfg}" for cfg in cfgs))
         rlibs = builder.libraries(output / "lib", code_flags)
         flags = (*code_flags, "--crate-type", "bin", *compiler.link_flags(REPOSITORY / LINK_SCRIPT))
-        crates = [
-            Crate(name, known[name], flags, rlibs, output / f"{name}.elf", (LINK_SCRIPT,))
-            for name in names or sorted(known)
-        ]
+        crates = []
+        for name in names or sorted(known):
+            crate = Crate(name, known[name], flags, rlibs, output / f"{name}.elf", (LINK_SCRIPT,))
+            crates.append(_in_c(crate, cfgs) if crate.root.suffix == ".c" else crate)
         with ThreadPoolExecutor(max_workers=min(JOBS, os.cpu_count() or 1)) as pool:
             # All of them are tried, so that one run shows every error.
             errors = [error for error in pool.map(builder.try_compile, crates) if error]
@@ -149,6 +155,17 @@ def run_host_tests(
         raise CompilerError("\n".join(failed))
 
 
+def _in_c(crate: Crate, cfgs: Sequence[str]) -> Crate:
+    """The crate of a program whose root is a main.c."""
+    folder = REPOSITORY / crate.root.parent
+    sources = tuple(path.relative_to(REPOSITORY) for path in sorted(folder.glob("*.c")))
+    folders = (folder, *(REPOSITORY / each for each in C_INCLUDES))
+    headers = sorted(path.relative_to(REPOSITORY) for each in folders for path in each.glob("*.h"))
+    inputs = (*crate.extra_inputs, *sources, *headers)
+    flags = (*(f"-I{each}" for each in C_INCLUDES), *(f"-D{cfg.upper()}" for cfg in cfgs))
+    return crate._replace(root=GLUE, extra_inputs=inputs, c_sources=sources, c_flags=flags)
+
+
 class _Builder:
     def __init__(self, compiler: Compiler, report: Callable[[str], None]) -> None:
         self.compiler = compiler
@@ -175,7 +192,7 @@ class _Builder:
     def compile(self, crate: Crate) -> None:
         """Runs the compiler if need be; the product appears under its name only when it is whole."""
         arguments = self.arguments(crate)
-        command = _digest("\0".join([self.compiler.identity, *arguments]).encode())
+        command = _digest("\0".join([self.compiler.identity, *arguments, *crate.c_flags]).encode())
         if _up_to_date(crate, command):
             return
         scratch = crate.product.parent / f".{crate.product.name}.tmp"
@@ -184,9 +201,12 @@ class _Builder:
         product, dependencies = scratch / crate.product.name, scratch / "inputs.d"
         emit = f"--emit=link={product},dep-info={dependencies}"
         try:
-            warnings = self.compiler.run([*arguments, emit], REPOSITORY)
+            objects = [compile_c(source, scratch, crate.c_flags, REPOSITORY) for source in crate.c_sources]
+            linked = [f"-Clink-arg={each}" for each in objects]
+            warnings = self.compiler.run([*arguments, *linked, emit], REPOSITORY)
         except CompilerError as error:
-            raise CompilerError(f"{crate.root} does not compile:\n{error}") from None
+            what = crate.c_sources[0].parent if crate.c_sources else crate.root
+            raise CompilerError(f"{what} does not compile:\n{error}") from None
         inputs = [*_dependencies(dependencies), *crate.libraries, *crate.extra_inputs]
         digests = {str(path): _digest((REPOSITORY / path).read_bytes()) for path in inputs}
         crate.stamp.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The Rust compiler for guests: which one, its version, its flags.
+"""The compilers for guests: which Rust compiler, its version, its flags; the C compiler.
 
 Guests need no crates and no cargo: `core` and `alloc` come with the compiler, everything else is ours.
 
@@ -33,6 +33,12 @@ LINK_FLAGS = (
     "-C", "link-arg=-no-pie",
     "-C", "link-arg=-Wl,--build-id=none",
     "-C", "link-arg=-Wl,-z,max-page-size=4096",
+)  # fmt: skip
+
+# Freestanding C11. Frames are as Rust's: no canary, no unwinding tables, one address.
+C_FLAGS = (
+    "-std=c11", "-ffreestanding", "-O2", "-Wall", "-Wextra", "-Werror", "-fno-pic", "-fno-stack-protector",
+    "-fcf-protection=none", "-fno-asynchronous-unwind-tables", "-ffunction-sections", "-fdata-sections",
 )  # fmt: skip
 
 
@@ -99,3 +105,13 @@ def find(path: str | None = None) -> Compiler:
     if shutil.which("cc") is None:
         raise CompilerError("no linker: cc not found; install it with `apt-get install gcc libc6-dev`")
     return Compiler(found, version, done.stdout)
+
+
+def compile_c(source: Path, folder: Path, flags: Sequence[str], directory: Path) -> Path:
+    """Compiles one C file, seen from `directory`, into an object in `folder`, or CompilerError."""
+    product = folder / f"{source.stem}.o"
+    command = ["cc", *C_FLAGS, *flags, "-c", str(source), "-o", str(product)]
+    done = subprocess.run(command, cwd=directory, text=True, check=False, capture_output=True)
+    if done.returncode:
+        raise CompilerError(done.stderr.rstrip())
+    return product

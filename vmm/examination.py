@@ -16,6 +16,7 @@ from pathlib import Path
 
 from hypervisor.abi import generated as abi
 from vmm import host, probe
+from vmm.cli.command import CommandError
 from vmm.cli.control import runtime_directory
 from vmm.probe import DATA_PAGE, ProbeError, TinyGuest
 from vmm.tender import jail
@@ -56,10 +57,14 @@ class Failure(Exception):
         self.what, self.fix, self.ok = what, fix, ok
 
 
-def examine() -> Iterator[Finding]:
-    """Everything, in the order in which one would mend it; guests are tried only where KVM may be used."""
+def examine(test_bed: Callable[[], str] | None = None) -> Iterator[Finding]:
+    """Everything, in the order in which one would mend it; guests are tried only where KVM may be used, and
+    the test bed is looked at only where it cannot. `test_bed`: what that is; CommandError says what it lacks.
+    """
     device = _try("kvm", _check(probe.check_device, "/dev/kvm may be used"))
     yield device
+    if test_bed and not _runs_systems():
+        yield _try("test bed", _test_bed(test_bed))
     subjects = _GUESTS | _HOST if device.ok else _HOST
     for subject, look in subjects.items():
         yield _try(subject, look)
@@ -73,6 +78,28 @@ def _try(subject: str, look: Callable[[], str]) -> Finding:
     except ProbeError as error:
         what, _, _ = str(error).partition("; ")
         return Finding(subject, False, what, "see the first line that is not ok")
+
+
+def _runs_systems() -> bool:
+    """Whether `run` uses this KVM, be it to fail for another reason."""
+    try:
+        probe.choose()
+    except probe.NoKvm:
+        return False
+    except ProbeError:
+        pass
+    return True
+
+
+def _test_bed(test_bed: Callable[[], str]) -> Callable[[], str]:
+    def look() -> str:
+        try:
+            return f"run and verify use it until then, slowly: {test_bed()}"
+        except CommandError as error:
+            what, _, fix = str(error).partition("; ")
+            raise Failure(f"run and verify would use it, but: {what}", fix, ok=None) from None
+
+    return look
 
 
 # -- KVM ----------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 from hypervisor import wire
 from hypervisor.abi.generated import LogLevel
@@ -28,7 +28,7 @@ from hypervisor.loop import Loop
 from hypervisor.placement import Machine
 from hypervisor.policy import Component, Device, Policy
 from hypervisor.process import Hypervisor
-from vmm.devices.pci import PciDevice
+from vmm.devices.pci import set_command
 from vmm.vhost_user import Backend, VhostUserError
 from vmm.zygote import Zygote
 
@@ -37,7 +37,7 @@ HASTY_S = 1.0  # a zygote that has lived no longer, and made nothing, has died a
 ZYGOTE_DELAYS_S = (0.0, 0.01, 0.1, 0.5, 1.0)  # before the next, after so many such deaths in a row
 TICK_S = 0.05  # how late the end of a deadline of a device may be noticed
 SLICE_NS, BRIEF_SLICE_NS = 400_000, 200_000  # a program's is the host's default, some milliseconds
-VHOST_USER, PCI = "vhost-user:", "pci:"
+VHOST_USER, SOUND = "vhost-user:", "virtio-snd"
 
 Lost = Callable[[str], None]  # why a back-end is of no more use: it is to be closed
 Misled = Callable[[int], None]  # the device finds its driver at fault; see Hypervisor._device_misled
@@ -60,19 +60,20 @@ class Template(NamedTuple):
 class Disk(Backend):
     """A device's process: a back-end that the loop serves, and that is killed when it is closed.
 
-    `pci` is the real device it keeps, which is silenced when the process has ended.
+    `pci` is the real device it keeps, and `bars` where these are in it; it is silenced when the process has
+    ended.
     """
 
     def __init__(
         self, loop: Loop, sock: socket.socket, lost: Lost, misled: Misled, foreign: bool,
-        pci: PciDevice | None = None,
+        pci: int = -1, bars: dict[str, int] | None = None,
     ) -> None:  # fmt: skip
         self._loop, self._misled = loop, misled
         self._blame = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._pidfd = -1
         self._ended = False
-        self._when_gone: list[Callable[[], None]] = [pci.silence] if pci else []
-        self.registers = pci.registers if pci else {}
+        self._when_gone: list[Callable[[], None]] = [lambda: set_command(pci, 0)] if bars is not None else []
+        self.registers = {int(bar): (pci, offset) for bar, offset in (bars or {}).items()}
         later = loop.call_later if foreign else None
         super().__init__(sock, time.monotonic, lambda error: lost(str(error)), self._blame, later)
 
@@ -131,38 +132,46 @@ class Disk(Backend):
 
 
 class ProcessLauncher:
-    """Makes the processes of one system. `machine` is what the command line has found out about this host."""
+    """Makes the processes of one system. `machine` is what the command line has found out about this host,
+    `files` what it has opened for the devices (vmm.cli.compile.open_files)."""
 
     def __init__(
         self, policy: Policy, zygote: Zygote, templates: dict[str, Template], disk: str | None,
-        machine: dict[str, int],
+        files: Sequence[int], pci: dict[str, Any] | None, machine: dict[str, int],
     ) -> None:  # fmt: skip
         self._zygote = zygote
         self._zygote_started, self._zygote_hasty, self._zygote_said = time.monotonic(), 0, "no reason given"
         self._supervisor = policy.supervisor
         self._drivers = [device.component for device in policy.devices]
-        self._disk = disk
+        self._disk = disk or ""
         self.machine = Machine(*(int(machine[name]) for name in Machine._fields))
-        self._templates = templates
-        self._pci = _open_pci(disk or "", policy)
-        self._backing = self._pci.fd if self._pci else _open_disk(disk, policy)
+        # By identity, for two versions may be equal.
+        self._templates = {id(each): templates[each.name] for each in policy.components}
+        self._pci, (self._backing, self._recording, *self._with_pci) = pci, files
         self._system: Hypervisor | None = None
         self._unanswered: dict[int, Instance] = {}
         self._devices: dict[int, Disk] = {}  # whose process is not there yet
         self._device_numbers = itertools.count(1 << 31)
 
-    def heap(self, component: str) -> tuple[int, int]:
+    def add(self, component: Component, fd: int, template: dict[str, Any]) -> None:
+        """A version to come, and its image; TypeError if that makes no sense. The zygote looks closer."""
+        self._templates[id(component)] = Template(fd, **template)
+
+    def forget(self, component: Component) -> None:
+        """No more instances of this version will be wanted."""
+        template = self._templates.pop(id(component))
+        if template not in self._templates.values():
+            os.close(template.fd)
+
+    def heap(self, component: Component) -> tuple[int, int]:
         """(address, bytes) of the heap that the component's image leaves free."""
-        template = self._templates[component]
+        template = self._templates[id(component)]
         return template.heap_base, template.heap_size
 
     def attach(self, system: Hypervisor) -> None:
         """Report to `system` from now on."""
         self._system = system
         system.loop.add_reader(self._zygote.sock.fileno(), self._on_zygote)
-        if self._pci and self._pci.why_deaf:
-            what = "a DMA access that the IOMMU refuses is not blamed on its driver"
-            system.log.add(self._pci.address, 0, f"{self._pci.why_deaf}: {what}", LogLevel.WARNING)
 
     # -- tenders --------------------------------------------------------------------------------------
 
@@ -173,7 +182,7 @@ class ProcessLauncher:
 
     def _ask(self, instance: Instance) -> None:
         component = instance.component
-        template = self._templates[component.name]
+        template = self._templates[id(component)]
         plan = {
             "name": component.name,
             "memory": component.memory,
@@ -242,23 +251,24 @@ class ProcessLauncher:
         self._zygote.restart()
         self._zygote_started = time.monotonic()
         system.loop.add_reader(self._zygote.sock.fileno(), self._on_zygote)
-        for instance in list(self._unanswered.values()):
+        for instance in [each for each in self._unanswered.values() if id(each.component) in self._templates]:
             self._ask(instance)
 
     # -- devices --------------------------------------------------------------------------------------
 
     def make_backend(self, device: LiveDevice, lost: Lost, misled: Misled) -> Disk:
         """Start (or connect to) the device and negotiate; blocks NEGOTIATE_S at most, then LaunchError."""
-        assert self._system and self._disk
-        if self._disk.startswith(VHOST_USER):
+        assert self._system
+        name, pci = (f"disk {self._disk}", self._pci) if device.policy.kind != SOUND else ("sound", None)
+        if name.startswith(f"disk {VHOST_USER}"):
             disk = Disk(self._system.loop, _connect(self._disk), lost, misled, foreign=True)
         else:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            disk = Disk(self._system.loop, ours, lost, misled, False, self._pci)
+            bars = pci["registers"] if pci else None
+            disk = Disk(self._system.loop, ours, lost, misled, False, self._backing, bars)
             with theirs:
-                if self._pci:
-                    more = [fd for fd in (self._pci.container, self._pci.messages) if fd >= 0]
-                    socket.send_fds(ours, [b" "], more)
+                if pci:
+                    socket.send_fds(ours, [b" "], self._with_pci[1:])  # but the group, which is only held
                 self._spawn_device(disk, device.policy, theirs)
         try:
             disk.negotiate(NEGOTIATE_S)
@@ -269,7 +279,7 @@ class ProcessLauncher:
                 raise VhostUserError(f"{what}; lower objects in [grants] of the file server's manifest")
         except VhostUserError as error:
             disk.close()
-            raise LaunchError(f"disk {self._disk}: {error}") from error
+            raise LaunchError(f"{name}: {error}") from error
         self._system.loop.post(disk.watch)
         return disk
 
@@ -277,9 +287,10 @@ class ProcessLauncher:
         number = next(self._device_numbers)
         self._devices[number] = disk
         config: dict[str, object] = {"kind": device.kind, "name": device.name}
-        config |= {"address": self._pci.address} if self._pci else {}
+        config |= {"address": self._pci["address"]} if self._pci else {}
         config |= {"read_only": device.read_only, "queues": device.queues}
-        self._send(wire.Kind.SPAWN_DEVICE, number, config, [theirs.fileno(), self._backing])
+        backing = self._recording if device.kind == SOUND else self._backing
+        self._send(wire.Kind.SPAWN_DEVICE, number, config, [theirs.fileno(), backing])
 
     def close(self) -> None:
         """End the zygote."""
@@ -294,31 +305,3 @@ def _connect(disk: str) -> socket.socket:
         sock.close()
         raise LaunchError(f"disk {disk}: {error.strerror}; start the back-end first") from error
     return sock
-
-
-def _open_pci(disk: str, policy: Policy) -> PciDevice | None:
-    """The real device, where that is what is named and what is driven."""
-    for device in policy.devices:
-        if (device.kind == "pci") != disk.startswith(PCI):
-            wanted = "a PCI device: --disk pci:ADDRESS" if device.kind == "pci" else "a virtual disk"
-            raise LaunchError(f"disk {disk or 'none'}: {device.component} drives {wanted}")
-        if device.kind == "pci":
-            try:
-                return PciDevice(disk.removeprefix(PCI), device.identity, device.bars)
-            except (OSError, ValueError) as error:
-                raise LaunchError(f"disk {disk}: {error}") from error
-    return None
-
-
-def _open_disk(disk: str | None, policy: Policy) -> int:
-    """The backing file, opened here because the jailed device cannot; -1 for none, or a foreign back-end."""
-    if policy.devices and disk is None:
-        remedy = "build it with r3s3 image build, give it with --disk"
-        raise LaunchError(f"no disk: this system drives one; {remedy}")
-    if disk is None or not policy.devices or disk.startswith(VHOST_USER):
-        return -1
-    try:
-        mode = os.O_RDONLY if all(each.read_only for each in policy.devices) else os.O_RDWR
-        return os.open(disk, mode | os.O_CLOEXEC)
-    except OSError as error:
-        raise LaunchError(f"disk {disk}: {error.strerror}; build one with r3s3 image build") from error

@@ -18,6 +18,7 @@ headers are hidden from it). The zygote checks the segments again (plan.py).
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import io
 import itertools
 import os
@@ -88,6 +89,7 @@ class Template:
     entry: int
     heap_base: int
     heap_size: int  # may be 0
+    digest: str  # SHA-256 of the file
 
 
 def load(path: str, memory: int) -> Template:
@@ -139,7 +141,8 @@ def prepare(path: str, data: bytes, memory: int) -> Template:
         raise BadEntry(f"{path}: the entry point {entry:#x} is not in text; define _start there")
     # The heap: from the image to the stack, with an unmapped guard page on either side.
     heap = segments[-1].address + segments[-1].memory_size + _PAGE
-    return Template(_sealed(path, contents), tuple(segments), entry, heap, max(0, limit - heap))
+    digest = hashlib.sha256(data).hexdigest()
+    return Template(_sealed(path, contents), tuple(segments), entry, heap, max(0, limit - heap), digest)
 
 
 def _program_headers(path: str, data: bytes) -> tuple[list[dict[str, Any]], int]:

@@ -121,7 +121,9 @@ def _restart(table: Table) -> policy.RestartPolicy:
 def _state(table: Table) -> policy.StateRegion:
     survives = table.names("survives", ("crash", "update"), "occasions")
     size, schema = table.size("size", OBJECT_MAX, _PAGE), table.number("schema", 1, 0xFFFFFFFF)
-    return policy.StateRegion(table.path[-1], size, schema, frozenset(survives))
+    choice = table.choice("on_corruption", ("older_copy", "fresh"), "older_copy")
+    what = abi.OnCorruption[choice.upper()]
+    return policy.StateRegion(table.path[-1], size, schema, frozenset(survives), what)
 
 
 def _protocol(table: Table, protocols: dict[str, policy.Protocol]) -> tuple[policy.Protocol, int]:
@@ -192,7 +194,7 @@ def _grants(table: Table) -> policy.GrantObjects:
 
 
 def _device(table: Table, component: str, serves: dict[str, Serves]) -> policy.Device:
-    kind: Any = table.choice("kind", ("virtio-blk", "pci"))
+    kind: Any = table.choice("kind", ("virtio-blk", "virtio-snd", "pci"))
     queues = table.number("queues", 1, abi.DOORBELLS - abi.DOORBELL_QUEUE, default=1)
     queue_size, channel = table.power("size", abi.VRING_SIZE_MAX), table.text("channel")
     table.known("channel", channel, serves, f'no interface "{channel}" is served', "served interfaces")

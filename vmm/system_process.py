@@ -1,8 +1,9 @@
 """The hypervisor process: boots the system of a compiled policy, and serves it until its program ends.
 
 The command line holds the other end of its launch socket. One JSON line comes in (`vmm.cli.launch.Request`,
-policy and images, and with it the listening control socket and the images' memory), JSON lines go out:
-`started`, `exited`, `ended`; or `error`. The end of the stream, or a line {"stop": true}, ends the system.
+policy and images; with it come the listening control socket, the files of disk and sound, and the images'
+memory), JSON lines go out: `started`, `died`, `exited`, `ended`; or `error`. The end of the stream, or a line
+{"stop": true}, ends the system.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import time
 from typing import Any
 
+from hypervisor import wire
 from hypervisor.abi.generated import LogLevel
 from hypervisor.component import LiveComponent
 from hypervisor.control import ControlSocket, describe
@@ -46,7 +48,7 @@ class Link:
         """The launch line and the descriptors with it; EOFError when the command line has gone."""
         data, fds = b"", list[int]()
         while b"\n" not in data:
-            more, received, _, _ = socket.recv_fds(self.sock, 1 << 16, FDS_MAX, socket.MSG_CMSG_CLOEXEC)
+            more, received, _ = wire.receive_bytes(self.sock, 1 << 16, FDS_MAX)
             if not more:
                 raise EOFError
             data, fds = data + more, fds + received
@@ -82,7 +84,7 @@ class Run:
         self._left -= 1
         self.status = max(self.status, component.exit_status or 0)
         if record:
-            print(f"r3s3: {component.name} died: {record.describe()}", file=sys.stderr)
+            self.link.send("died", name=component.name, why=record.describe())
         if not self._left:
             self._last_ns = time.monotonic_ns()
             self.link.send("exited")
@@ -116,17 +118,21 @@ class Run:
             "first_ns": self._first_ns,
             "last_ns": self._last_ns or time.monotonic_ns(),
             "exits_at_first": self._exits_at_first,
-            **vmm.figures.as_json(),
+            "recovery_ms": list(vmm.figures.recovery_ms),
+            "ready_us": list(vmm.figures.ready_us),
         }
 
 
 def serve(link: Link, zygote: Zygote) -> int:
     """Run what the launch line asks for; its exit status."""
-    request, (listener, *memory) = link.request()
+    request, (listener, *fds) = link.request()
+    files, memory = fds[: request["files"]], fds[request["files"] :]
     policy: Policy = rebuild(Policy, request["policy"])
     templates = [Template(fd, **each) for fd, each in zip(memory, request["templates"], strict=True)]
     images = {name: templates[index] for name, index in request["images"].items()}
-    launcher = ProcessLauncher(policy, zygote, images, request["disk"], request["machine"])
+    launcher = ProcessLauncher(
+        policy, zygote, images, request["disk"], files, request["pci"], request["machine"]
+    )
     encoded = b"".join(os.fsencode(str(each)) + b"\0" for each in request["arguments"])
     programs = {component.name: encoded for component in policy.components if component.is_program}
     hypervisor = Hypervisor(policy, launcher, arguments=programs, stdout=1, stderr=2)
@@ -160,20 +166,18 @@ def _go_first() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
-def main(zygote: Zygote | None = None) -> int:
+def main(zygote: Zygote) -> int:
     """The process's life; argument 1 is the descriptor of the launch socket."""
     link = Link(int(sys.argv[1]))
-    zygote = zygote or Zygote(keep_out=link.sock.fileno())
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     _go_first()
     try:
         return serve(link, zygote)
     except EOFError:
-        return INTERNAL
+        pass
     except (LaunchError, PlacementError) as error:
         link.send("error", message=str(error), status=INTERNAL)
-        return INTERNAL
     except OSError as error:
         message = f"{error.strerror}: {error.filename or ''}".rstrip(": ")
         link.send("error", message=message, status=INTERNAL, number=error.errno)
-        return INTERNAL
+    return INTERNAL

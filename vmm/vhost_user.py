@@ -10,11 +10,6 @@ refusal, a reply to nothing, a deadline, the end of the stream) ends in one plac
 Then every open command is told `False`, `on_lost` gets the reason, and the object is of no more use: the
 hypervisor kills the device and makes a new one. Because commands are carried out in order, `start` may follow
 `stop` without waiting for it.
-
-VhostUserError
-├── DeadlineExpired
-├── BackendGone
-└── BackendRefused
 """
 
 from __future__ import annotations
@@ -31,7 +26,7 @@ from typing import NamedTuple
 from hypervisor.abi import generated as abi
 from hypervisor.dma import Done, Queue, Window
 from vmm import vhost_user_messages as messages
-from vmm.vhost_user_messages import Feature, ProtocolFeature, Request
+from vmm.vhost_user_messages import Feature, Request
 
 CONFIG_BYTES = 60  # struct virtio_blk_config as far as its write-zeroes fields: what every back-end has
 START_DEADLINE_S = 1.0
@@ -42,29 +37,13 @@ WANTED = (
     NEEDED | Feature.EVENT_IDX | Feature.BLK_SIZE_MAX | Feature.BLK_SEG_MAX | Feature.BLK_RO
     | Feature.BLK_SIZE | Feature.BLK_FLUSH | Feature.BLK_MQ | Feature.BLK_DISCARD
 )  # fmt: skip
-PROTOCOL_NEEDED = (
-    ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG | ProtocolFeature.MQ
-    | ProtocolFeature.CONFIGURE_MEM_SLOTS
-)  # fmt: skip
-
 
 Later = Callable[[float, Callable[[], None]], object]
 
 
 class VhostUserError(Exception):
-    """The back-end is lost."""
-
-
-class DeadlineExpired(VhostUserError):
-    """It did not answer in time."""
-
-
-class BackendGone(VhostUserError):
-    """It closed the stream."""
-
-
-class BackendRefused(VhostUserError):
-    """It refused a command, lacks a feature, or answered with something else."""
+    """The back-end is lost: it did not answer in time, closed the stream, refused a command, lacks a feature,
+    or answered with something else. The text says which."""
 
 
 class _Command(NamedTuple):
@@ -79,21 +58,18 @@ class _Command(NamedTuple):
 class Backend:
     """One back-end behind a connected stream socket, which this object owns: a `hypervisor.dma.Backend`.
 
-    For an event loop: call `on_readable` when `fileno()` is readable, and `on_deadline` when `clock()`
-    (seconds, monotonic) has reached `next_deadline()`. Known after `negotiate`: `features` (without the bits
-    of vhost-user itself), `config` (the configuration space), `queues` (the most there may be) and
-    `memory_slots` (windows that fit beside each other). `lost` is why the back-end is of no more use, or
-    None.
+    For an event loop: call `on_readable` when `fileno()` is readable, and `on_deadline` every now and then:
+    it looks for deadlines that `clock()` (seconds, monotonic) has reached. Known after `negotiate`:
+    `features` (without the bits of vhost-user itself), `config` (the configuration space), `queues` (the most
+    there may be) and `memory_slots` (windows that fit beside each other). `lost` is why the back-end is of no
+    more use, or None.
     """
 
     def __init__(
-        self,
-        sock: socket.socket,
-        clock: Callable[[], float],
+        self, sock: socket.socket, clock: Callable[[], float],
         on_lost: Callable[[VhostUserError], None] = lambda error: None,
-        error_fd: int = -1,
-        later: Later | None = None,
-    ) -> None:
+        error_fd: int = -1, later: Later | None = None,
+    ) -> None:  # fmt: skip
         """`on_lost` is called at most once, never after `close`. `error_fd` (the caller's, an eventfd) is
         signalled when the device finds its driver at fault: a broken chain, an address outside the windows.
         `later` calls a function after so many seconds; it is for a back-end that does not, as ours, answer
@@ -127,14 +103,10 @@ class Backend:
     def fileno(self) -> int:
         return self._sock.fileno()
 
-    def next_deadline(self) -> float | None:
-        return min((command.deadline for command in self._open), default=None)
-
     def on_deadline(self) -> None:
-        for command in self._open:
-            if command.deadline <= self._clock():
-                self._lose(DeadlineExpired(f"the back-end did not answer {command.request.name} in time"))
-                return
+        late = [command for command in self._open if command.deadline <= self._clock()]
+        if late:
+            self._lose(f"the back-end did not answer {late[0].request.name} in time")
 
     def on_readable(self) -> None:
         while self.lost is None:
@@ -143,17 +115,17 @@ class Backend:
             except BlockingIOError:
                 return
             except OSError as error:
-                self._lose(BackendGone(f"the back-end's socket failed: {error.strerror}"))
+                self._lose(f"the back-end's socket failed: {error.strerror}")
                 return
             if not data:
-                self._lose(BackendGone("the back-end closed the connection"))
+                self._lose("the back-end closed the connection")
                 return
             self._received += data
             self._take_replies()
 
     def close(self) -> None:
         """Ends the session without telling anybody; callbacks of open commands are not called."""
-        self.lost = self.lost or BackendGone("closed")
+        self.lost = self.lost or VhostUserError("closed")
         self._open.clear()
         self._stopping.clear()
         self._opening.clear()
@@ -168,13 +140,13 @@ class Backend:
         deadline = self._clock() + timeout_s
         offered = self._number(Request.GET_FEATURES, deadline)
         protocol = self._number(Request.GET_PROTOCOL_FEATURES, deadline) if not NEEDED & ~offered else 0
-        if NEEDED & ~offered or PROTOCOL_NEEDED & ~protocol:
+        if NEEDED & ~offered or messages.PROTOCOL_NEEDED & ~protocol:
             needs = f"it offers features {offered:#x} and protocol features {protocol:#x}, but needs to have"
-            what = f"{needs} {NEEDED:#x} and {PROTOCOL_NEEDED:#x}"
-            self._lose(BackendRefused(f"the back-end is not usable: {what}"))
+            what = f"{needs} {NEEDED:#x} and {messages.PROTOCOL_NEEDED:#x}"
+            self._lose(f"the back-end is not usable: {what}")
             raise self.lost or AssertionError
         self._send(
-            _message(Request.SET_PROTOCOL_FEATURES, messages.U64.pack(PROTOCOL_NEEDED))
+            _message(Request.SET_PROTOCOL_FEATURES, messages.U64.pack(messages.PROTOCOL_NEEDED))
             + _message(Request.SET_OWNER)
             + _message(Request.SET_FEATURES, messages.U64.pack(offered & WANTED))
         )
@@ -242,10 +214,10 @@ class Backend:
         if not idle:
             for done in stopping:
                 done(False)
-            self._lose(DeadlineExpired("the back-end did not finish its requests in time"))
-        for done in stopping[:-1] if idle else ():
-            done(True)
-        if idle and stopping:
+            self._lose("the back-end did not finish its requests in time")
+        elif stopping:
+            for done in stopping[:-1]:
+                done(True)
             self._withdraw(deadline, stopping[-1])
         if idle and self._next_epoch:
             self.start(*self._next_epoch)
@@ -311,29 +283,29 @@ class Backend:
                 due = is_reply and (request, size) == (command.request, reply_bytes)
             if not due:
                 what = f"answered message {request} with {size} bytes where {expected} was due"
-                self._lose(BackendRefused(f"the back-end {what}"))
+                self._lose(f"the back-end {what}")
                 return
             end = messages.HEADER.size + size
             if len(self._received) < end:
                 return
             reply, self._received = self._received[messages.HEADER.size : end], self._received[end:]
             if not command.reply_bytes and any(reply):
-                self._lose(BackendRefused(f"the back-end refused {command.request.name}"))
+                self._lose(f"the back-end refused {command.request.name}")
                 return
             self._open.popleft()
             self._last_reply = reply
             if command.done:
                 command.done(True)
 
-    def _lose(self, error: VhostUserError) -> None:
+    def _lose(self, why: str) -> None:
         if self.lost is not None:
             return
-        self.lost = error
+        self.lost = VhostUserError(why)
         commands, self._open = self._open, deque()
         for command in commands:
             if command.done:
                 command.done(False)
-        self._on_lost(error)
+        self._on_lost(self.lost)
 
     # -- sending
 
@@ -359,10 +331,10 @@ class Backend:
         except BlockingIOError:
             sent = 0
         except OSError as error:
-            self._lose(BackendGone(f"the back-end's socket failed: {error.strerror}"))
+            self._lose(f"the back-end's socket failed: {error.strerror}")
             return
         if sent != len(data):  # the messages of a whole epoch fit the socket buffer many times
-            self._lose(BackendRefused("the back-end does not read its socket"))
+            self._lose("the back-end does not read its socket")
 
     def _ask(
         self, request: Request, payload: bytes, deadline: float, done: Done | None = None,

@@ -40,6 +40,11 @@ ProtocolFeature = IntEnum("ProtocolFeature", {
     "MQ": 1 << 0, "REPLY_ACK": 1 << 3, "CONFIG": 1 << 9, "RESET_DEVICE": 1 << 13,
     "CONFIGURE_MEM_SLOTS": 1 << 15,
 })  # fmt: skip
+# Without these nothing goes.
+PROTOCOL_NEEDED = (
+    ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG | ProtocolFeature.MQ
+    | ProtocolFeature.CONFIGURE_MEM_SLOTS
+)  # fmt: skip
 
 # Virtio feature bits: of a block device, and of the transport. (PROTOCOL_FEATURES is vhost-user's own.)
 Feature = IntEnum("Feature", {

@@ -19,7 +19,7 @@ OPERATION_MAX = 63  # operations are bits of a 64-bit mask; 0 is never an operat
 SLOT = -1  # "slot": as much as a data buffer holds
 NAME_MAX = 31
 # Names that generated code, a NamedTuple or one of the languages has a use for itself.
-RESERVED = frozenset(("connect", "attach", "serve", "dispatch", "session_ended"))
+RESERVED = frozenset(("connect", "attach", "serve", "dispatch", "session_ended", "answered"))
 RESERVED |= frozenset(("count", "index", "pack", "unpack"))
 RESERVED |= frozenset(
     ("match", "type", "loop", "move", "import", "fn", "self", "crate", "ref", "static", "struct")
@@ -51,6 +51,7 @@ class Operation:
     id: int
     doc: str
     idempotent: bool
+    exactly_once: bool
     sticky: bool
     ends: str
     args: tuple[Field, ...]
@@ -180,6 +181,7 @@ def _operation(name: str, table: Table) -> Operation:
         id=table.number("id", 1, OPERATION_MAX),
         doc=table.text("doc"),
         idempotent=table.flag("idempotent", False),
+        exactly_once=table.flag("exactly_once", False),
         sticky=table.flag("sticky", False),
         ends=table.text("ends", ""),
         args=_fields(table, "args", ARGUMENT_BYTES),
@@ -189,6 +191,9 @@ def _operation(name: str, table: Table) -> Operation:
         errors=tuple(table.names("errors", abi.names(abi.Error).values(), "errors", ())),
     )
     table.end()
+    if operation.exactly_once and operation.idempotent:
+        problem = "an idempotent operation may be done twice"
+        raise table.error("exactly_once", problem, remedy="say one of exactly_once and idempotent")
     if operation.sticky and not operation.idempotent:
         raise table.error("sticky", "a sticky operation is replayed", remedy="say idempotent = true as well")
     if operation.sticky and not operation.args:

@@ -81,7 +81,7 @@ def golden(protocol: Protocol) -> str:
     ]
     for operation in protocol.operations:
         what = f"operation {operation.id:02} {operation.name}"
-        flags = [word for word in ("idempotent", "sticky") if getattr(operation, word)]
+        flags = [word for word in ("idempotent", "exactly_once", "sticky") if getattr(operation, word)]
         flags += [f"ends {operation.ends}"] if operation.ends else []
         lines.append(f"{what}: {', '.join(flags) or 'not repeatable'}")
         lines.append(f"{what} input {_amount(operation.input)} output {_amount(operation.output)}")

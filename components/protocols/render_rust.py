@@ -72,6 +72,7 @@ def _operation(operation: Operation, ids: Mapping[str, int]) -> Iterator[str]:
     yield f"    id: {operation.id},"
     yield f'    name: "{operation.name}",'
     yield f"    idempotent: {str(operation.idempotent).lower()},"
+    yield f"    exactly_once: {str(operation.exactly_once).lower()},"
     yield f"    sticky: {str(operation.sticky).lower()},"
     yield f"    ends: {f'Some({ids[operation.ends]})' if operation.ends else 'None'},"
     yield f"    key_mask: {hex((1 << 8 * key) - 1) if operation.sticky or operation.ends else '0'},"
@@ -182,6 +183,14 @@ def _server(protocol: Protocol) -> Iterator[str]:
         yield "        Answer::Failed(Error::NOSYS)"
         yield "    }"
         yield ""
+    if any(operation.exactly_once for operation in protocol.operations):
+        doc = (
+            "The answer that a request which must be done exactly once has been given before, if it has: "
+            "`replies.find(call)` of the state, where `replies.keep` has put it."
+        )
+        yield from wrapped(doc, "    /// ")
+        yield "    fn answered(&mut self, call: &Call<'_>) -> Option<Answer<[u64; 5]>>;"
+        yield ""
     yield "    /// A client is gone: drop what belongs to it. Its tickets are stale."
     yield "    fn session_ended(&mut self, client: ClientId) {}"
     yield "}"
@@ -215,6 +224,10 @@ def _server(protocol: Protocol) -> Iterator[str]:
     for operation in protocol.operations:
         args = f", {camel(operation.name)}Args::unpack(&request.args)" if operation.args else ""
         yield f"        {operation.id} => {{"
+        if operation.exactly_once:
+            yield "            if let Some(answer) = service.answered(&call) {"
+            yield "                return port.answer(ticket, answer);"
+            yield "            }"
         yield f"            let answer = service.{operation.name}(&mut call{args});"
         yield f"            answer_{operation.name}(port, ticket, answer)"
         yield "        }"

@@ -16,7 +16,6 @@
 #define R3_SLOT_DATA_MAX 0x100000 /* bytes of data area that belong to one slot */
 #define R3_VM_MEMORY_MAX 0x40000000
 #define R3_NAME_MAX 16 /* bytes of an interface name, NUL padded */
-#define R3_ARGS_MAX 0x200000 /* bytes of a program's arguments */
 #define R3_LOG_MAX 1024 /* bytes of one log or panic message */
 #define R3_OUTPUT_MAX 0x10000 /* bytes of one output hypercall */
 
@@ -76,6 +75,7 @@
 
 /* status_page: first page of the read-only window: one entry per channel, written by the hypervisor */
 #define R3_STATUS_ENTRY_SIZE 16 /* u32 state, u32 epoch, u64 reserved */
+#define R3_STATUS_QUIESCE 0x7f8 /* u32: 1 while a live update wants this instance to come to rest (hypercall `quiesce`) */
 #define R3_STATUS_WALL_CLOCK 0x800 /* u64, ns since 1970 (UTC) when this instance was started: guests print dates, never trust them */
 
 /* telemetry_layout */
@@ -110,6 +110,10 @@
 #define R3_REGION_KIND_TELEMETRY 5
 #define R3_REGION_KIND_ARGUMENTS 6
 #define R3_REGION_KIND_MMIO 7 /* registers of a device; to be touched only once VRING_STARTED says so */
+
+/* on_corruption: what to do about state that fails its checksum */
+#define R3_ON_CORRUPTION_OLDER_COPY 0 /* go on with the copy of an earlier commit, if that one is sound */
+#define R3_ON_CORRUPTION_FRESH 1 /* begin anew */
 
 /* log_level */
 #define R3_LOG_LEVEL_ERROR 0
@@ -205,6 +209,7 @@
 #define R3_HYPERCALL_DMA_OPEN 13 /* open the device's DMA window on a grant; RDX = I/O address */
 #define R3_HYPERCALL_DMA_CLOSE 14 /* close it: when it returns the device cannot reach it */
 #define R3_HYPERCALL_COPY_TO_GRANT 16 /* copy to a grant of the channel's peer */
+#define R3_HYPERCALL_QUIESCE 18 /* every request taken is answered, as a live update wants it; waits until that is over: 0 if it was called off */
 #define R3_HYPERCALL_COMPLAIN 15 /* close the own connection to a peer that breaks the protocol */
 
 /* A request or a reply, 64 bytes. */
@@ -215,7 +220,7 @@ struct r3_slot {
 	uint32_t epoch;
 	int32_t status;
 	uint32_t length; /* bytes valid in the data buffer */
-	uint32_t reserved;
+	uint32_t session; /* of a request: the instance that counted its tag, or that began the state its tag is counted in */
 	uint64_t args[5];
 };
 _Static_assert(sizeof(struct r3_slot) == 64, "size of r3_slot");
@@ -225,7 +230,7 @@ _Static_assert(offsetof(struct r3_slot, tag) == 4, "r3_slot.tag");
 _Static_assert(offsetof(struct r3_slot, epoch) == 8, "r3_slot.epoch");
 _Static_assert(offsetof(struct r3_slot, status) == 12, "r3_slot.status");
 _Static_assert(offsetof(struct r3_slot, length) == 16, "r3_slot.length");
-_Static_assert(offsetof(struct r3_slot, reserved) == 20, "r3_slot.reserved");
+_Static_assert(offsetof(struct r3_slot, session) == 20, "r3_slot.session");
 _Static_assert(offsetof(struct r3_slot, args) == 24, "r3_slot.args");
 
 /* Layout `info`, 104 bytes. */
@@ -307,7 +312,8 @@ struct r3_region_entry {
 	uint64_t size;
 	uint64_t iova; /* 0: the device does not see it */
 	uint64_t unit; /* of a pool: bytes of one buffer; of a vring: its queue size */
-	uint64_t reserved;
+	uint32_t schema; /* of a state region: the version of what is in it */
+	uint32_t on_corruption; /* of a state region */
 };
 _Static_assert(sizeof(struct r3_region_entry) == 64, "size of r3_region_entry");
 _Static_assert(offsetof(struct r3_region_entry, name) == 0, "r3_region_entry.name");
@@ -317,7 +323,8 @@ _Static_assert(offsetof(struct r3_region_entry, address) == 24, "r3_region_entry
 _Static_assert(offsetof(struct r3_region_entry, size) == 32, "r3_region_entry.size");
 _Static_assert(offsetof(struct r3_region_entry, iova) == 40, "r3_region_entry.iova");
 _Static_assert(offsetof(struct r3_region_entry, unit) == 48, "r3_region_entry.unit");
-_Static_assert(offsetof(struct r3_region_entry, reserved) == 56, "r3_region_entry.reserved");
+_Static_assert(offsetof(struct r3_region_entry, schema) == 56, "r3_region_entry.schema");
+_Static_assert(offsetof(struct r3_region_entry, on_corruption) == 60, "r3_region_entry.on_corruption");
 
 /* Counters a guest keeps for whoever wants to look; never trusted. */
 struct r3_telemetry {

@@ -19,7 +19,6 @@ CHANNEL_SLOTS_MAX: Final = 256  # request slots of one channel; a power of two
 SLOT_DATA_MAX: Final = 0x100000  # bytes of data area that belong to one slot
 VM_MEMORY_MAX: Final = 0x40000000
 NAME_MAX: Final = 16  # bytes of an interface name, NUL padded
-ARGS_MAX: Final = 0x200000  # bytes of a program's arguments
 LOG_MAX: Final = 1024  # bytes of one log or panic message
 OUTPUT_MAX: Final = 0x10000  # bytes of one output hypercall
 
@@ -80,6 +79,8 @@ DOORBELL_QUEUE: Final = 64  # + virtqueue index
 
 # status_page: first page of the read-only window: one entry per channel, written by the hypervisor
 STATUS_ENTRY_SIZE: Final = 16  # u32 state, u32 epoch, u64 reserved
+# u32: 1 while a live update wants this instance to come to rest (hypercall `quiesce`)
+STATUS_QUIESCE: Final = 0x7f8
 # u64, ns since 1970 (UTC) when this instance was started: guests print dates, never trust them
 STATUS_WALL_CLOCK: Final = 0x800
 
@@ -103,6 +104,9 @@ OnRestart = IntEnum("OnRestart", {"REPLAY": 0, "FAIL": 1})
 RegionKind = IntEnum("RegionKind", {
     "POOL": 1, "VRING": 2, "GRANT_OBJECT": 3, "STATE": 4, "TELEMETRY": 5, "ARGUMENTS": 6, "MMIO": 7,
 })
+
+# on_corruption: what to do about state that fails its checksum
+OnCorruption = IntEnum("OnCorruption", {"OLDER_COPY": 0, "FRESH": 1})
 
 # log_level
 LogLevel = IntEnum("LogLevel", {"ERROR": 0, "WARNING": 1, "INFO": 2, "DEBUG": 3})
@@ -139,11 +143,11 @@ Fault = IntEnum("Fault", {
 Hypercall = IntEnum("Hypercall", {
     "START": 17, "READY": 1, "WAIT": 2, "LOG": 3, "PANIC": 4, "EXIT": 5, "RECONNECT": 6, "OUTPUT": 7,
     "GRANT": 8, "REVOKE": 9, "MAP_GRANT": 10, "UNMAP_GRANT": 11, "COPY_FROM_GRANT": 12, "DMA_OPEN": 13,
-    "DMA_CLOSE": 14, "COPY_TO_GRANT": 16, "COMPLAIN": 15,
+    "DMA_CLOSE": 14, "COPY_TO_GRANT": 16, "QUIESCE": 18, "COMPLAIN": 15,
 })
 
 
-class Slot(Layout, codes="H H I I i I 4x 5Q"):
+class Slot(Layout, codes="H H I I i I I 5Q"):
     """A request or a reply, 64 bytes."""
 
     op: int = 0
@@ -152,6 +156,8 @@ class Slot(Layout, codes="H H I I i I 4x 5Q"):
     epoch: int = 0
     status: int = 0
     length: int = 0  # bytes valid in the data buffer
+    # of a request: the instance that counted its tag, or that began the state its tag is counted in
+    session: int = 0
     args: tuple[int, ...] = (0,) * 5
 
 
@@ -194,7 +200,7 @@ class ChannelEntry(Layout, codes="16s 32s I I Q Q I I I I I I Q H H I 16x"):
     protocol: int = 0  # protocol number << 16 | version
 
 
-class RegionEntry(Layout, codes="16s I I Q Q Q Q 8x"):
+class RegionEntry(Layout, codes="16s I I Q Q Q Q I I"):
     """Layout `region_entry`, 64 bytes."""
 
     name: bytes = b""
@@ -204,6 +210,8 @@ class RegionEntry(Layout, codes="16s I I Q Q Q Q 8x"):
     size: int = 0
     iova: int = 0  # 0: the device does not see it
     unit: int = 0  # of a pool: bytes of one buffer; of a vring: its queue size
+    schema: int = 0  # of a state region: the version of what is in it
+    on_corruption: int = 0  # of a state region
 
 
 class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 32x"):

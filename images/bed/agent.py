@@ -2,12 +2,14 @@
 
 Started as a script by the bed's init; standard library only, and little of it, because everything here is
 slow. Virtio ports r3s3.stdin, r3s3.stdout and r3s3.stderr carry the bytes of the command's streams and
-nothing else; r3s3.control carries JSON lines. From the host:
+nothing else; r3s3.sockets connects the host with UNIX sockets in here (images.bed.carrier); r3s3.control
+carries JSON lines. From the host:
     {"run": [WORD...], "cwd": PATH, "environment": {...}, "files": [SOFT, HARD]}    the limit of open files
     {"signal": NUMBER}                  for the command's process group
     {"stdin_end": N}                    after N bytes for this command there are no more
     {"unread": "stdout" | "stderr"}     nobody reads this stream any more
 To the host:
+    {"alive": true}                     every BEAT_SECONDS of the host, whatever else happens
     {"booted": VERSION, "spawn": s, "loop": s}
     {"started": true}                   or {"error": MESSAGE} and nothing else: it was not even tried
     {"exited": STATUS, "stdout": N, "stderr": N}    as a shell gives it; bytes written to the streams
@@ -18,6 +20,7 @@ When the host is gone, the machine is switched off.
 from __future__ import annotations
 
 import fcntl
+import importlib
 import json
 import os
 import resource
@@ -35,6 +38,7 @@ CHUNK = 1 << 16
 STREAMS = ("stdin", "stdout", "stderr")
 NOT_FOUND, NOT_RUNNABLE = 127, 126
 TIMES, LOOPS = 2, 100_000  # of the reference work
+BEAT_SECONDS = 1.0
 
 
 def reference_work(python: str, times: int) -> tuple[float, float]:
@@ -188,6 +192,13 @@ class Agent:
         """A line to the host."""
         write_all(self._control, json.dumps(message).encode() + b"\n")
 
+    def live(self, seconds: float) -> NoReturn:
+        """Say again and again that this machine does something, however busy it is."""
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))  # of this thread
+        while True:
+            self.tell(alive=True)
+            time.sleep(seconds)
+
     def listen(self) -> NoReturn:
         """Take what the host says, until it is gone."""
         rest = b""
@@ -325,11 +336,20 @@ def kernel_version() -> str:
     return os.uname().release
 
 
-def main(python: str, *vfio: str) -> None:
-    """The agent. `python` is the Python of the reference work."""
+def connect_sockets() -> None:
+    """The host reaches sockets in here."""
+    sys.path.append(os.path.dirname(__file__))  # a script that is started in isolation has no folder
+    carrier = importlib.import_module("carrier")
+    carrier.Inside(open_port("sockets", os.O_RDWR | os.O_NONBLOCK)).run()
+
+
+def main(python: str, slow: str, *vfio: str) -> None:
+    """The agent. `python` is the Python of the reference work; a second in here takes `slow` of the host."""
     complete_host()
     agent = Agent()
+    threading.Thread(target=agent.live, args=[BEAT_SECONDS / float(slow)], daemon=True).start()
     threading.Thread(target=agent.listen, daemon=True).start()
+    threading.Thread(target=connect_sockets, daemon=True).start()
     give_to_vfio(list(vfio))
     spawn, loop = reference_work(python, TIMES)
     agent.tell(booted=kernel_version(), spawn=spawn, loop=loop)

@@ -30,14 +30,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
-from images.bed import BedError, initramfs, kernel
+from images.bed import BedError, BedStalled, initramfs, kernel
 from images.bed.agent import CHUNK, reference_work
+from images.bed.carrier import Outside
 from images.bed.machine import SLOW, Hardware, Machine, check_memory, find_qemu, words
+from vmm.cli.command import say
 
 MEMORY_MIB = 3072
 BOOT_SECONDS = 120.0
 TIMED_OUT = 124  # as timeout(1) has it
 PATIENCE = 3  # signals after which the bed ends instead of the command
+# The agent says every second that it lives. QEMU 7.2 with multi-threaded TCG now and then stands still for
+# good, its CPU threads spinning for its lock.
+STALLED_SECONDS = 20.0
+DOUBT_SECONDS = 3.0  # of silence, in which no time limit is judged: it may be the machine that has hung
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _REFERENCE_TIMES = 5
 _PIPE_BYTES = 4096  # PIPE_BUF: as much fits into whatever poll says can be written
@@ -85,12 +91,14 @@ class Bed:
         modules = the_kernel.iommu_modules if iommu else the_kernel.modules
         agent = str(Path(__file__).with_name("agent.py"))
         names = [f"{vendor:04x}:{device:04x}" for vendor, device in vfio]
-        start = [sys.executable, "-I", "-S", "-B", agent, sys.executable, *names]
+        start = [sys.executable, "-I", "-S", "-B", agent, sys.executable, str(slow), *names]
         archive = initramfs.build(the_kernel, modules, initramfs.plan(modules, folders, start))
         here = reference_work(sys.executable, _REFERENCE_TIMES)
         hardware = Hardware(memory, vcpus, slow, iommu, tuple(devices), tuple(drives))
         begun = time.monotonic()
         self._rest = b""
+        self._heard: float | None = None  # CLOCK_MONOTONIC of the last message
+        self._sockets: Outside | None = None
         arguments = words(hardware, the_kernel.image, folders)
         try:
             with _signals(_end_early):
@@ -117,7 +125,16 @@ class Bed:
 
     def close(self) -> None:
         """End the machine, and whatever runs in it."""
+        if self._sockets:
+            self._sockets.end()
+            self._sockets = None
         self._machine.close()
+
+    def connect(self, listener: socket.socket, path: str) -> None:
+        """From now on whoever connects to `listener` is connected to the socket at `path` in the bed, as soon
+        as there is one. At most one listener; it remains the caller's."""
+        assert not self._sockets
+        self._sockets = Outside(self._machine.ports["sockets"].fileno(), listener, path, say)
 
     @property
     def pid(self) -> int:
@@ -133,10 +150,14 @@ class Bed:
         control = self._machine.ports["control"]
         deadline = time.monotonic() + limit
         while True:
-            control.settimeout(max(0.001, deadline - time.monotonic()))
+            until = deadline if self._heard is None else min(deadline, self._heard + STALLED_SECONDS)
+            control.settimeout(max(0.001, until - time.monotonic()))
             try:
                 data = control.recv(CHUNK)
             except TimeoutError:
+                self._check_life()
+                if time.monotonic() < deadline:
+                    continue
                 raise self._failure(
                     f"the test bed has not booted within {limit:g} s; give it more time or memory"
                 ) from None
@@ -148,8 +169,20 @@ class Bed:
         """The whole lines among what has been received."""
         if not data:
             raise self._failure("the test bed has ended by itself; look at its console for why")
+        self._heard = time.monotonic()
         *lines, self._rest = (self._rest + data).split(b"\n")
         return [json.loads(line) for line in lines]
+
+    def _silence(self) -> float:
+        """Seconds since the machine has last said something; none before it can."""
+        return 0.0 if self._heard is None else time.monotonic() - self._heard
+
+    def _check_life(self) -> None:
+        """BedStalled, and the machine's end, if it has been silent for too long."""
+        if self._silence() >= STALLED_SECONDS:
+            self._machine.process.kill()
+            message = f"the test bed stands still (no sign of life for {STALLED_SECONDS:g} s); run it again"
+            raise BedStalled(message, console=self._machine.last_lines())
 
     def _failure(self, message: str) -> BedError:
         with suppress(subprocess.TimeoutExpired):
@@ -198,6 +231,7 @@ class _Command:
         self._bed, self._ports = bed, bed._machine.ports
         self._stdin, self._stdin_bytes, self._stdin_ended = stdin, 0, False
         self._outputs = outputs
+        bed._heard = time.monotonic()  # nobody has listened since the last command
         self._waiting: dict[str, bytes] = {"stdin": b"", **dict.fromkeys(outputs, b"")}
         self._came = dict.fromkeys(outputs, 0)
         self._unread: set[str] = set()
@@ -257,18 +291,22 @@ class _Command:
             poll.register(fd, mask)
         failed = select.POLLHUP | select.POLLERR | select.POLLNVAL
         ready = dict(poll.poll(self._patience()))
+        if control not in ready:
+            self._bed._check_life()
         for fd, event, act in actions:
             if ready.get(fd, 0) & (event | failed):
                 act()
 
-    def _patience(self) -> int | None:
-        """Milliseconds until the time limit; BedError when it is over."""
-        if self._deadline is None or self._exited:
-            return None
-        left = self._deadline - time.monotonic()
-        if left <= 0:
-            self._give_up()
-        return int(left * 1000) + 1
+    def _patience(self) -> int:
+        """Milliseconds until there is something to be judged; BedError when the time limit is over."""
+        silence = self._bed._silence()
+        left = STALLED_SECONDS - silence
+        if self._deadline is not None and not self._exited and silence < DOUBT_SECONDS:
+            limit = self._deadline - time.monotonic()
+            if limit <= 0:
+                self._give_up()
+            left = min(left, limit)
+        return int(max(0.0, left) * 1000) + 1
 
     def _give_up(self) -> NoReturn:
         console = self._bed._machine.last_lines()

@@ -27,7 +27,7 @@ PROGRAM = "qemu-system-x86_64"
 PACKAGE = "qemu-system-x86"
 SLOW = 10.0
 OWN_MIB = 256  # what QEMU takes beside the machine's memory
-PORTS = ("control", *STREAMS)
+PORTS = ("control", "sockets", *STREAMS)
 _CONSOLE_LINES = 15
 
 

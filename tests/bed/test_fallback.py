@@ -77,6 +77,16 @@ def test_of_no_use(disk: Path) -> None:
     assert (process.returncode, complaints.decode()) == (125, f"{why}\n")
 
 
+def test_doctor() -> None:
+    """It tells both: that KVM is missing, and what is used instead."""
+    words = ["unshare", "-m", "sh", "-c", NOT_KVM, "sh", sys.executable, "-m", "images.cli", "doctor"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=SECONDS, check=False)
+    first, second, *_ = done.stdout.splitlines()
+    assert first.startswith("NOT OK   kvm                  /dev/kvm is not KVM ")
+    assert second.startswith("ok       test bed             run and verify use it until then, slowly: QEMU ")
+    assert done.returncode == 1
+
+
 def test_interrupt(disk: Path) -> None:
     """Ctrl-C ends the system inside, and the bed with it."""
     process = start(NOT_KVM, disk, "--", "reader", "--times=1000000", "/file")

@@ -20,6 +20,7 @@ TARGETS = {
     "call_server_asleep_us": Target("<=", 40),
     "call_both_asleep_us": Target("<=", 110),
     "pipelined_calls_per_s": Target(">=", 4e6),
+    "tx_overhead_ns": Target("<=", 100),
 }
 UNITS = {
     "call_spin_us": "us",
@@ -27,6 +28,7 @@ UNITS = {
     "call_both_asleep_us": "us",
     "socketpair_us": "us",
     "pipelined_calls_per_s": "calls/s",
+    "tx_overhead_ns": "ns",
     "socketpair_per_s": "calls/s",
 }
 
@@ -38,6 +40,7 @@ class Way(NamedTuple):
     file: str  # the system
     low_latency: bool = False
     beside: tuple[str, str] = ("", "")  # a figure of another key, and what it is called there
+    program: str = "caller"
 
 
 WAYS = {
@@ -48,6 +51,7 @@ WAYS = {
     "call_both_asleep_us": Way("both", "calls_asleep.toml", True),
     "both": Way("both", "calls_asleep.toml", beside=("call_both_asleep_us", "cpus_sleep")),
     "pipelined_calls_per_s": Way("pipelined", "calls.toml"),
+    "tx_overhead_ns": Way("state", "calls_state.toml", program="caller_state"),
 }
 DEPTH = 64
 
@@ -61,6 +65,7 @@ def measure(plan: Plan, budget: Budget, progress: Progress) -> dict[str, Figure]
     rates: dict[str, list[float]] = {"pipelined": [], "batched": []}
     counts = dict.fromkeys(WAYS, plan.paused_calls)
     counts |= {"call_spin_us": plan.calls, "pipelined_calls_per_s": plan.pipelined_calls}
+    counts["tx_overhead_ns"] = plan.calls // 2
     for number in range(plan.call_runs):
         if number and budget.spent:
             break
@@ -84,6 +89,8 @@ def measure(plan: Plan, budget: Budget, progress: Progress) -> dict[str, Figure]
         if key in failures
         else _rate(plan, said[key])
         if key == "pipelined_calls_per_s"
+        else _overhead(said[key])
+        if key == "tx_overhead_ns"
         else _latency(key, said[key])
         for key in WAYS
         if key in UNITS
@@ -121,15 +128,26 @@ def _rate(plan: Plan, runs: list[dict[str, Any]]) -> Figure:
     )  # fmt: skip
 
 
+def _overhead(runs: list[dict[str, Any]]) -> Figure:
+    """What a transaction of 64 bytes adds to a call: the difference of the medians of each run."""
+    key = "tx_overhead_ns"
+    return figure(
+        [each["with_ns"] - each["without_ns"] for each in runs], UNITS[key], TARGETS[key],
+        calls=sum(each["calls"] for each in runs), call_without_ns=_median("without_ns", runs),
+        call_with_ns=_median("with_ns", runs), exits_per_call=_median("exits_per_call", runs),
+    )  # fmt: skip
+
+
 def _call(plan: Plan, way: Way, count: int) -> dict[str, Any]:
     """What `caller` says of one run; CPU time that client and server spun, and that idle CPUs polled away."""
-    words = ["caller", way.mode, str(count), str(DEPTH)]
+    words = [way.program, way.mode, str(count), str(DEPTH)]
     what = systems.request(words, None, systems.SYSTEMS / way.file)
     outcome = systems.run(what, plan.run_s, low_latency=way.low_latency)
     if outcome.said.get("failed") != 0:
         raise NotMeasured(f"caller {way.mode}: {outcome.said}", broken=True)
     report = outcome.report
     return outcome.said | {
+        "exits_per_call": report["exits"] / outcome.said["calls"],
         "spin_us_per_call": report["spin_ms"] * 1000 / count,
         "idle_polling_us_per_call": report["idle_polling_s"] * 1e6 / count,
     }

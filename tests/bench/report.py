@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.bench import boot, calls, footprint, host, recovery, stream, systems
+from tests.bench import boot, calls, footprint, host, recovery, stream, systems, update
 from tests.bench.budget import Budget
 from tests.bench.data import Data
 from tests.bench.figures import Figure, NotMeasured, Target, missing
@@ -18,23 +18,25 @@ from tests.bench.systems import Progress
 from vmm.cli.command import Table
 
 TARGETS: dict[str, Target] = {
-    **calls.TARGETS, **stream.TARGETS, **recovery.TARGETS, "boot_ms": boot.TARGET, **footprint.TARGETS
+    **calls.TARGETS, **stream.TARGETS, **recovery.TARGETS, **update.TARGETS, "boot_ms": boot.TARGET,
+    **footprint.TARGETS,
 }  # fmt: skip
 UNITS: dict[str, str] = {
-    **calls.UNITS, **stream.UNITS, **recovery.UNITS, "boot_ms": boot.UNIT, **footprint.UNITS
+    **calls.UNITS, **stream.UNITS, **recovery.UNITS, **update.UNITS, "boot_ms": boot.UNIT, **footprint.UNITS
 }  # fmt: skip
 # What is measured of other people's software has no strict mode.
 BESIDE = ("socketpair_us", "socketpair_per_s", "supervisor_restart_ms")
 # No device takes part in these, so that the DMA mode makes no difference.
 WITHOUT_DEVICE = (*calls.TARGETS, "trusted_lines")
 KEYS = (
-    "call_spin_us", "call_server_asleep_us", "call_both_asleep_us", "socketpair_us", "pipelined_calls_per_s",
-    "socketpair_per_s", "exits_per_io", "seq_read_ratio_kernel", "seq_read_ratio_fuse", "recovery_ms",
-    "supervisor_restart_ms", "kill10_speed_ratio", "boot_ms", "component_overhead_mib", "trusted_lines",
+    "call_spin_us", "call_server_asleep_us", "call_both_asleep_us", "tx_overhead_ns", "socketpair_us",
+    "pipelined_calls_per_s", "socketpair_per_s", "exits_per_io", "seq_read_ratio_kernel",
+    "seq_read_ratio_fuse", "recovery_ms", "supervisor_restart_ms", "kill10_speed_ratio",
+    "update_blackout_ms", "update_failed_requests", "boot_ms", "component_overhead_mib", "trusted_lines",
 )  # fmt: skip
 STRICT_KEYS = tuple(f"{key}_strict" for key in KEYS if key not in BESIDE)
 SUFFIX = "_strict"
-GROUPS = ("calls", "stream", "recovery", "boot", "footprint")
+GROUPS = ("calls", "stream", "recovery", "update", "boot", "footprint")
 
 
 def measure(plan: Plan, groups: tuple[str, ...], progress: Progress) -> dict[str, Any]:
@@ -79,6 +81,9 @@ def _steps(plan: Plan, data: Data, budget: Budget, progress: Progress) -> list[S
     def alone(group: str, share: float, key: str, function: Callable[[], Figure]) -> Step:
         return Step(group, share, (key,), lambda: {key: function()})
 
+    def named(function: Callable[[], dict[str, Figure]], suffix: str) -> Callable[[], dict[str, Figure]]:
+        return lambda: {key + suffix: each for key, each in function().items()}
+
     modes = {"": systems.DEFAULT, SUFFIX: systems.STRICT}
     streams = tuple(key + suffix for suffix in modes for key in stream.UNITS)
     lines = partial(footprint.measure_trusted_lines, progress)
@@ -92,7 +97,9 @@ def _steps(plan: Plan, data: Data, budget: Budget, progress: Progress) -> list[S
         ratio = partial(recovery.measure_speed_ratio, plan, data, budget, progress, file)
         boots = partial(boot.measure, plan, data, budget, progress, file)
         overhead = partial(footprint.measure_overhead, data, progress, file)
+        updates = partial(update.measure, plan, data, budget, progress, file)
         steps += [
+            Step("update", 0.05, tuple(key + suffix for key in update.UNITS), named(updates, suffix)),
             alone("recovery", 0.11, f"recovery_ms{suffix}", recover),
             alone("recovery", 0.07, f"kill10_speed_ratio{suffix}", ratio),
             alone("boot", 0.03, f"boot_ms{suffix}", boots),

@@ -3,6 +3,8 @@
 `faults_ns`, the moments just before the faults of tests/guests/failing_driver, and `recoveries_ns`, a list of
 the moments of each recovery (null where not known): the hypervisor noticed the death; it let the successor
 run; its first instruction; it was ready; a client had the answer to the first request it had to repeat.
+`programs_waited_ms`: from a death, or from the moment a server was asked to rest for an update, to that
+answer, where the client is a program.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ class SampledFigures(Figures):
         super().__init__(hypervisor.figures.tsc_khz)
         self._hypervisor = hypervisor
         self.recoveries_ns: list[list[int | None]] = []
+        self.programs_waited_ms: list[float] = []  # for a server of theirs, while it was replaced
         self.faults_ns: dict[int, int] = {}  # by instance
 
     def harvest(self, component: LiveComponent, instance: Instance) -> None:
@@ -36,6 +39,8 @@ class SampledFigures(Figures):
         died = [(key[0], moment) for key, moment in expected.items() if key not in self._died]
         for (channel, at), ms in zip(died, list(self.recovery_ms)[before:], strict=False):
             answered = at + round(ms * 1e6)
+            if component.policy.is_program:
+                self.programs_waited_ms.append(ms)
             server = self._hypervisor.connections[channel].policy.server
             middle = self._of_successor(self._hypervisor.components[server].running, at, answered)
             self.recoveries_ns.append([at, *middle, answered])
@@ -62,8 +67,11 @@ class SampledRun(Run):
 
     def report(self) -> dict[str, Any]:
         """See `Run.report`."""
-        return super().report() | {
+        counted = super().report()
+        return counted | {
+            "exits": sum(row["exits"] for row in counted["components"]) - counted["exits_at_first"],
             "recoveries_ns": self.sampled.recoveries_ns,
+            "programs_waited_ms": self.sampled.programs_waited_ms,
             "faults_ns": sorted(self.sampled.faults_ns.values()),
         }
 

@@ -100,19 +100,21 @@ def run(
     kill_outside: tuple[str, float] | None = None,
     stop_after_s: float | None = None,
     low_latency: bool = False,
+    meanwhile: Callable[[], None] | None = None,
 ) -> Outcome:
     """Run a system to the end of its program; NotMeasured (broken) if it fails or takes longer.
 
     `kill_outside` sends the component's tender SIGKILL so many times a second, as anybody on the host could.
     With `stop_after_s` the system is stopped so long after the program's start; nothing is said then. With
-    `low_latency` idle CPUs are kept from sleeping, as by `r3s3 run --low-latency`.
+    `low_latency` idle CPUs are kept from sleeping, as by `r3s3 run --low-latency`. `meanwhile` is called in a
+    thread of its own when the program has started, and the system stopped when it returns.
     """
     with tempfile.TemporaryFile() as output:
         try:
             with started(what, output, low_latency) as running, _bounded(running, seconds):
                 killer = _OutsideKiller(*kill_outside) if kill_outside else None
                 try:
-                    report, used_s = _wait(running, " ".join(what.arguments), stop_after_s)
+                    report, used_s = _wait(running, " ".join(what.arguments), stop_after_s, meanwhile)
                 finally:
                     kills = killer.stop() if killer else []
         except CommandError as error:
@@ -122,16 +124,25 @@ def run(
     return Outcome(json.loads(said[0]) if said else {}, report, used_s, kills)
 
 
-def _wait(running: System, what: str, stop_after_s: float | None) -> tuple[dict[str, Any], float]:
+def _wait(
+    running: System, what: str, stop_after_s: float | None, meanwhile: Callable[[], None] | None
+) -> tuple[dict[str, Any], float]:
     """The report at the end, and the CPU time the machine has spent since the program's start."""
     begin_s = 0.0
-    good = 0 if stop_after_s is None else 128 + signal.SIGINT
+    good = 0 if stop_after_s is None and meanwhile is None else 128 + signal.SIGINT
+
+    def stop_after(work: Callable[[], None]) -> None:
+        work()
+        running.stop()
+
     for event in running.events():
         if event["event"] == "started":
             begin_s = busy_s()
             if stop_after_s is not None:
                 # Events must be waited for meanwhile: whoever kills does so in between.
                 threading.Timer(stop_after_s, running.stop).start()
+            if meanwhile is not None:
+                threading.Thread(target=stop_after, args=(meanwhile,), daemon=True).start()
         elif event["event"] == "error":
             raise NotMeasured(event["message"], broken=True)
         elif event["event"] == "ended" and event["status"] == good and event["report"]:

@@ -14,8 +14,12 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Run, environment
+from vmm.cli.command import CommandError
+from vmm.cli.run import sound_argument
 
 END_SECONDS = 10.0
+
+COMMANDS = "run, ps, log, kill, update, history, policy, doctor, image, verify, bed"
 
 
 @pytest.mark.parametrize(
@@ -44,6 +48,7 @@ def test_launch_line(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
         "program": "good",
         "arguments": ["good", "-l", "--", "/a b"],
         "disk": str(tmp_path / "d.img"),
+        "sound": None,
         "name": "mine",
         "programs": 1,
         "kill": [["disk_driver", 10.0], ["file_server", 0.5]],
@@ -54,6 +59,8 @@ def test_launch_line(r3s3: Run, system_file: Path, tmp_path: Path) -> None:
         "policy": {"name": "mine", "components": [], "channels": [], "devices": [], "supervisor": None},
         "templates": [],
         "images": {},
+        "files": 2,
+        "pci": None,
     }
 
 
@@ -130,18 +137,47 @@ def test_report_without_room(r3s3: Run, system_file: Path) -> None:
          "/dev/null: neither a file nor a block device; name a disk image"),
         (["run", "system.toml", "--disk", "vhost-user:no.sock", "--", "ls"],
          "no.sock: no such socket; start the vhost-user back-end first"),
+        (["run", "system.toml", "--sound", "no/tone.wav", "--", "tone"],
+         "no/tone.wav: no folder no for the sound; create it first"),
+        (["run", "system.toml", "--sound", ".", "--", "tone"],
+         ".: is a directory; name a file for the sound"),
+        (["run", "system.toml", "--sound", "/dev/null", "--", "tone"],
+         "/dev/null: is there and is no WAV file; choose another name for the sound"),
         (["run", "system.toml", "--report", "no/out.json", "--", "ls"],
          "no/out.json: no folder no for the report; create it first"),
         (["run", "system.toml", "--report", ".", "--", "ls"],
          ".: is a directory; name a file for the report"),
         (["-s", "mine", "ps"], "-s: options come after the command, as in r3s3 ps -s"),
-        (["rum"], 'no command "rum"; commands are run, ps, log, kill, policy, doctor, image, verify, bed'),
-        ([], "no command given; commands are run, ps, log, kill, policy, doctor, image, verify, bed"),
+        (["rum"], f'no command "rum"; commands are {COMMANDS}'),
+        ([], f"no command given; commands are {COMMANDS}"),
     ],
 )  # fmt: skip
 def test_bad_input(r3s3: Run, system_file: Path, arguments: list[str], message: str) -> None:
     result = r3s3(*arguments)
     assert (result.returncode, result.stdout, result.stderr) == (125, "", f"r3s3: {message}\n")
+
+
+def test_sound_into_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "letter"
+    path.write_text("Dear")
+    with pytest.raises(CommandError) as refused:
+        sound_argument(str(path))
+    assert str(refused.value) == f"{path}: is there and is no WAV file; choose another name for the sound"
+    assert path.read_text() == "Dear"
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_sound_that_must_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    """Simulated: root may write everywhere."""
+    path = tmp_path / "tone.wav"
+    if there:
+        path.write_bytes(b"RIFF")
+    asked: list[Path] = []
+    monkeypatch.setattr(os, "access", lambda path, mode: asked.append(path))
+    with pytest.raises(CommandError) as refused:
+        sound_argument(str(path))
+    message = f"{path}: no permission to write the sound there; choose another place"
+    assert (str(refused.value), asked) == (message, [path if there else tmp_path])
 
 
 def test_help(r3s3: Run) -> None:

@@ -108,9 +108,8 @@ class Loop:
         while not condition():
             now = time.monotonic()
             assert now < end, "nothing happened in time"
-            deadline = self.backend.next_deadline() or end
             watched = [self.backend] if self.backend.lost is None else []
-            if select.select(watched, [], [], max(0.0, min(deadline - now, POLL_S)))[0]:
+            if select.select(watched, [], [], min(end - now, POLL_S))[0]:
                 self.backend.on_readable()
             self.backend.on_deadline()
             due = [timer for timer in self._timers if timer[0] <= time.monotonic()]
@@ -127,4 +126,4 @@ class Loop:
         return answers[0]
 
     def settled(self) -> None:
-        self.until(lambda: self.backend.next_deadline() is None and not self._timers)
+        self.until(lambda: not self.backend._open and not self._timers)

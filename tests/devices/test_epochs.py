@@ -264,7 +264,7 @@ class Listener:
                 self.sock.send(HEADER.pack(request, VERSION | REPLY, len(reply)) + reply)
         assert not any(came.values()), "descriptors in the middle of a message"
         self.backend.on_readable()
-        assert not self.loop.lost and self.backend.next_deadline() is None
+        assert not self.loop.lost and not self.backend._open
         return heard
 
 

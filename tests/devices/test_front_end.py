@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import time
@@ -24,7 +25,7 @@ from tests.devices.queue_driver import (
     Piece,
     QueueDriver,
 )
-from vmm.vhost_user import BackendGone, BackendRefused, DeadlineExpired
+from vmm.vhost_user import VhostUserError
 from vmm.vhost_user_messages import HEADER, NEED_REPLY, REPLY, U64, VERSION, Request
 
 
@@ -114,7 +115,7 @@ def test_many_windows(rig: Rig) -> None:
     answers: list[bool] = []
     for window in windows:
         rig.backend.open_window(window, 2.0, answers.append)
-        rig.loop.until(lambda: len(answers) == len(windows) or rig.backend.next_deadline() is None)
+        rig.loop.until(lambda: len(answers) == len(windows) or not rig.backend._open)
     assert answers == [True] * len(windows)
     rig.backend.open_window(Window(fd, 4096, abi.GRANT_IOVA - 8192), 2.0, answers.append)
     assert answers[-1] is False
@@ -128,7 +129,6 @@ def test_refused_window_loses_the_back_end(rig: Rig) -> None:
     os.ftruncate(fd, 4096)
     assert not rig.loop.finish(rig.backend.open_window, Window(fd, 8192, abi.GRANT_IOVA))
     assert str(rig.loop.lost[0]) == "the back-end refused ADD_MEM_REG"
-    assert isinstance(rig.loop.lost[0], BackendRefused)
     os.close(fd)
 
 
@@ -143,7 +143,7 @@ def test_a_killed_device_is_reported_once(start_device: Start, image: Path) -> N
     rig.backend.stop(1.0, answers.append)
     rig.device.kill()
     rig.loop.until(lambda: rig.loop.lost)
-    assert isinstance(rig.loop.lost[0], BackendGone)
+    assert re.search("closed the connection|socket failed", str(rig.loop.lost[0]))
     assert answers == [False]
     rig.backend.stop(1.0, answers.append)
     rig.backend.open_window(Window(rig.memory.pool_fd, 4096, 0), 1.0, answers.append)
@@ -159,7 +159,6 @@ def test_a_stopped_device_misses_its_deadline(rig: Rig) -> None:
     begin = time.monotonic()
     assert not rig.loop.finish(rig.backend.stop, deadline=0.2)
     assert 0.2 <= time.monotonic() - begin < 1.0
-    assert isinstance(rig.loop.lost[0], DeadlineExpired)
     assert str(rig.loop.lost[0]) == "the back-end did not answer GET_VRING_BASE in time"
 
 
@@ -205,42 +204,36 @@ class Puppet:
 
 
 @pytest.mark.parametrize(
-    ("replies", "error", "text"),
+    ("replies", "text"),
     [
-        ([], DeadlineExpired, "did not answer GET_FEATURES in time"),
+        ([], "did not answer GET_FEATURES in time"),
         (
             [(Request.GET_FEATURES, U64.pack(1 << 30), VERSION | REPLY)],
-            BackendRefused,
             "it offers features 0x40000000",
         ),
         (
             [(Request.GET_FEATURES, U64.pack(1 << 32), VERSION | REPLY)],
-            BackendRefused,
             "it offers features 0x100000000",
         ),
         (
             [(Request.GET_FEATURES, b"", VERSION | REPLY)],
-            BackendRefused,
             "answered message 1 with 0 bytes where 8",
         ),
         (
             [(Request.GET_FEATURES, bytes(9), VERSION | REPLY)],
-            BackendRefused,
             "with 9 bytes where 8 for GET_FEATURES",
         ),
-        ([(Request.GET_FEATURES, bytes(8), VERSION)], BackendRefused, "where 8 for GET_FEATURES was due"),
-        ([(Request.GET_FEATURES, bytes(8), REPLY | 2)], BackendRefused, "where 8 for GET_FEATURES was due"),
-        ([(Request.GET_CONFIG, bytes(8), VERSION | REPLY)], BackendRefused, "answered message 24"),
+        ([(Request.GET_FEATURES, bytes(8), VERSION)], "where 8 for GET_FEATURES was due"),
+        ([(Request.GET_FEATURES, bytes(8), REPLY | 2)], "where 8 for GET_FEATURES was due"),
+        ([(Request.GET_CONFIG, bytes(8), VERSION | REPLY)], "answered message 24"),
     ],
 )
-def test_back_ends_that_cannot_be_used(
-    replies: list[tuple[int, bytes, int]], error: type[Exception], text: str
-) -> None:
+def test_back_ends_that_cannot_be_used(replies: list[tuple[int, bytes, int]], text: str) -> None:
     puppet = Puppet()
     for request, payload, flags in replies:
         puppet.say(request, payload, flags)
     begin = time.monotonic()
-    with pytest.raises(error, match=text):
+    with pytest.raises(VhostUserError, match=text):
         puppet.backend.negotiate(0.1)
     assert time.monotonic() - begin < 1.0
     assert len(puppet.loop.lost) == 1
@@ -290,7 +283,7 @@ def test_garbage_and_half_messages() -> None:
     assert not puppet.loop.lost  # might become something
     puppet.sock.send(b"\xff" * 100000)
     puppet.backend.on_readable()
-    assert isinstance(puppet.loop.lost[0], BackendRefused)
+    assert "where nothing was due" in str(puppet.loop.lost[0])
 
 
 def test_answers_out_of_order() -> None:

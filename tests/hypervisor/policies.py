@@ -112,4 +112,4 @@ def strict(
     return storage(blk=lent, **changes)
 
 
-STATE = StateRegion("open_files", 2 * PAGE, 1, frozenset({"crash", "update"}))
+STATE = StateRegion("open_files", 2 * PAGE, 3, frozenset({"crash", "update"}), abi.OnCorruption.FRESH)

@@ -183,8 +183,8 @@ def test_evidence_that_makes_room_is_closed_later(world: World, monkeypatch: pyt
     dead.append(world.tender("driver").instance)
     world.kill("driver")
     world.revive("driver")
-    held = [death.memory for death in world.system.evidence.of("driver")]
-    assert held == [instance.ram for instance in dead[1:]]
+    held = world.system.evidence.memory["driver"]
+    assert list(held) == [instance.ram for instance in dead[1:]]
     assert dead[0].ram.fd >= 0, "not within the recovery"
     world.until(lambda: dead[0].ram.fd < 0)
     assert all(memory.fd >= 0 for memory in held)
@@ -218,7 +218,7 @@ def test_a_device_of_one_that_is_given_up_is_drained_and_ended(
     device.finish()
     world.until(lambda: len(files.results) > answered)
     assert files.results[-1].args[0] == 0 and device.closed
-    assert world.system.devices["driver"].backend is None and not len(world.system.grants)
+    assert world.system.devices["driver"].backend is None and not len(world.system.grants._grants)
     world.turns(5)
     assert len(world.launcher.backends) == 1, "nobody needs another"
 

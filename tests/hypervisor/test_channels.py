@@ -125,7 +125,7 @@ class Server(FakeServer):
         self.requests: list[abi.Slot] = []
 
     def submit(self, number: int, data: bytes = b"") -> None:
-        args = number.to_bytes(8, "little")
+        args = number.to_bytes(40, "little")
         self.client.submit(2, args, lambda reply: self.answers.append((number, reply)), data)
 
     def answer(self, slot: abi.Slot) -> None:

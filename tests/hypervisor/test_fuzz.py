@@ -174,5 +174,5 @@ def test_it_always_comes_back(
     for grant in list(world.system.grants._grants.values()):
         assert grant.active and grant.owner is world.live("files").instance
         assert world.status("files", abi.Hypercall.REVOKE, grant.number) == 0
-    assert not len(world.system.grants) and world.backend.windows == expected
+    assert not len(world.system.grants._grants) and world.backend.windows == expected
     world.until(lambda: len(world.system._instances) == 7)  # four running, three spares

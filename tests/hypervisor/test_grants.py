@@ -56,7 +56,7 @@ def test_an_object_is_lent_once_at_a_time(lending: Lending) -> None:
     lending.revoke(grant)
     assert lending.done == ["revoked"] and not grant.active
     again = lending.add()
-    assert again.number != grant.number and len(lending.table) == 2
+    assert again.number != grant.number and len(lending.table._grants) == 2
 
 
 def test_who_may_do_what_with_a_number(lending: Lending) -> None:
@@ -89,7 +89,7 @@ def test_a_revocation_waits_for_every_use(lending: Lending) -> None:
         assert lending.done == []
         setattr(grant, change, None if change == "mapped" else 0)
         grant.settle()
-    assert lending.done == ["revoked"] and not len(lending.table)
+    assert lending.done == ["revoked"] and not len(lending.table._grants)
     grant.settle()
     assert lending.done == ["revoked"]
 
@@ -107,10 +107,10 @@ def test_revoked_by_its_owner_and_by_its_death(lending: Lending) -> None:
 def test_an_orphaned_mapping(lending: Lending) -> None:
     grant = lending.add()
     grant.orphan()
-    assert not grant.in_use, "nobody had it mapped"
+    assert not grant.busy, "nobody had it mapped"
     grant.mapped = (lending.grantee, 0x1000)
     grant.orphan()
-    assert grant.mapped is None and grant.in_use
+    assert grant.mapped is None and grant.busy == 1
     lending.revoke(grant)
     assert lending.done == []
     for hold in lending.grantee.holds:

@@ -172,6 +172,9 @@ def test_info_pages_of_a_driver() -> None:
     assert pool.channel == 0, "the component's own number of the channel"
     assert by_kind[abi.RegionKind.STATE].name == STATE.name.encode()
     assert by_kind[abi.RegionKind.STATE].channel == 0xFFFFFFFF
+    state = by_kind[abi.RegionKind.STATE]
+    assert (state.schema, state.on_corruption) == (STATE.schema, STATE.on_corruption)
+    assert (STATE.schema, STATE.on_corruption) == (3, abi.OnCorruption.FRESH)
     device = whole[abi.INFO_DEVICE : abi.INFO_DEVICE + 14]
     assert device == (0x55).to_bytes(8, "little") + b"config"
 

@@ -256,7 +256,7 @@ def test_a_spare_that_makes_any_other_call_is_lost(make_world: MakeWorld, call: 
         ]
         assert world.live(name).deaths == 0 and world.live(name).instance is not tender.instance
     assert state == [world.state(name, index) for name, index in (("files", 1), ("files", 2), ("driver", 1))]
-    assert len(world.system.grants) == 1 and not world.system.evidence.records
+    assert len(world.system.grants._grants) == 1 and not world.system.evidence.records
     assert world.status("files", abi.Hypercall.REVOKE, grant) == 0
 
 

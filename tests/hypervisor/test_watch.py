@@ -37,7 +37,7 @@ class Watched:
             self.cpu_ns += cpu_ns
             live = self.world.live("driver")
             if live.running:
-                self.world.system.watch._look(live)
+                self.world.system.watch._look(live, live.running)
             self.world.turn()
         return self.world.live("driver").deaths
 

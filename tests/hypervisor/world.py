@@ -26,7 +26,7 @@ from hypervisor.faults import FaultRecord
 from hypervisor.instances import Instance
 from hypervisor.memory import MemoryObject
 from hypervisor.placement import Machine
-from hypervisor.policy import Policy
+from hypervisor.policy import Component, Policy
 from hypervisor.process import Hypervisor
 from hypervisor.protocols import supervise
 
@@ -272,7 +272,13 @@ class FakeLauncher:
         self.no_device = ""  # why no device can be made
         self.closed = False
 
-    def heap(self, component: str) -> tuple[int, int]:
+    def add(self, component: Component, fd: int, template: dict[str, Any]) -> None:
+        """Nothing is kept of it."""
+
+    def forget(self, component: Component) -> None:
+        """Nothing was kept of it."""
+
+    def heap(self, component: Component) -> tuple[int, int]:
         return 4 * abi.PAGE_SIZE, 8 * abi.PAGE_SIZE
 
     def spawn(self, instance: Instance) -> None:

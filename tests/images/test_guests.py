@@ -26,6 +26,23 @@ pub extern "C" fn _start() -> ! {
     loop {}
 }
 """
+GLUE = """#![no_std]
+#![no_main]
+extern "C" { fn answer() -> u32; }
+#[no_mangle]
+pub extern "C" fn _start() -> ! {
+    unsafe { core::ptr::write_volatile(0x6000_0000 as *mut u32, protocols::two() + answer()) }
+    loop {}
+}
+"""
+MAIN_C = """#include "answer.h"
+#include "abi.h"
+#ifndef KILL_POINTS
+#define KILL_POINTS 0
+#endif
+uint32_t answer(void) { return half() + KILL_POINTS; }
+"""
+ANSWER_H = '#include "abi.h"\n#define ANSWER 84\nuint32_t half(void), answer(void);\n'
 PURE = "pub fn one() -> u32 { 1 }\n"
 HOST_TESTS = "mod pure;\n#[test]\nfn sum() { assert_eq!(pure::one() + protocols::two(), 3); }\n"
 
@@ -116,3 +133,51 @@ def test_old_or_foreign_compiler_is_refused(tmp_path: Path) -> None:
     fake.write_text("#!/bin/sh\necho hello\n", encoding="ascii")
     with pytest.raises(rustc.CompilerError, match="is not a Rust compiler: it says 'hello"):
         rustc.find(str(fake))
+
+
+@pytest.fixture
+def c_tree(tree: Path) -> Path:
+    """The same with a program in C."""
+    files = {
+        "guests/c/glue.rs": GLUE,
+        "hypervisor/abi/abi.h": "#include <stdint.h>\n",
+        "components/counter/src/main.c": MAIN_C,
+        "components/counter/src/half.c": '#include "answer.h"\nuint32_t half(void) { return ANSWER / 2; }\n',
+        "components/counter/src/answer.h": ANSWER_H,
+    }
+    for name, text in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tree
+
+
+def test_a_program_in_c(c_tree: Path) -> None:
+    """It is built again when a file of its own, a header of others or the glue has changed."""
+    build(c_tree)
+    product, source = c_tree / "out/counter.elf", c_tree / "components/counter/src"
+    assert build(c_tree, "counter") == []
+    for path, old, new in [
+        (source / "answer.h", "84", "86"),
+        (source / "half.c", "/ 2", "/ 2u"),
+        (c_tree / "hypervisor/abi/abi.h", "stdint", "stddef.h>\n#include <stdint"),
+        (c_tree / "guests/c/glue.rs", "0x6000_0000", "0x6000_1000"),
+    ]:
+        path.write_text(path.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
+        assert build(c_tree, "counter") == ["built out/counter.elf"]
+    plain = product.read_bytes()
+    guests.build(["counter"], output=c_tree / "out", report=lambda _: None, cfgs=["kill_points"])
+    assert product.read_bytes() != plain
+
+
+def test_c_that_does_not_compile(c_tree: Path) -> None:
+    """Warnings are errors, and the message is the compiler's."""
+    build(c_tree)
+    path = c_tree / "components/counter/src/half.c"
+    path.write_text(path.read_text(encoding="utf-8") + "static int unused;\n", encoding="utf-8")
+    message = (
+        r"(?s)^components/counter/src does not compile:\ncomponents/counter/src/half\.c:3:12: error: .*unused"
+    )
+    with pytest.raises(rustc.CompilerError, match=message):
+        build(c_tree, "counter")
+    assert (c_tree / "out/counter.elf").is_file()

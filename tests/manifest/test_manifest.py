@@ -189,7 +189,9 @@ def test_good_server() -> None:
     assert (component.memory, component.memory_kind) == (8 << 20, "shared")
     assert component.restart == RestartPolicy("backoff", (0, 10, 100), 50, 60_000, 0)
     assert component.heartbeat_ms == 250
-    assert component.states == (StateRegion("open_files", 65536, 1, frozenset({"crash", "update"})),)
+    survives = frozenset({"crash", "update"})
+    fresh = abi.OnCorruption.FRESH
+    assert component.states == (StateRegion("open_files", 65536, 1, survives, fresh),)
     serves = files.serves["fs"]
     assert (str(serves.protocol), serves.operations, serves.clients) == ("fs@1", 0b11110, 2)
     assert (serves.slots, serves.slot_data) == (16, 128 << 10)

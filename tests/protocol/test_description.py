@@ -88,6 +88,9 @@ def test_a_good_description_is_laid_out(tmp_path: Path) -> None:
          "13: operation.open.idempotnt: unknown key; did you mean \"idempotent\"?"),
         ("idempotent = true", "",
          "14: operation.open.sticky: a sticky operation is replayed; say idempotent = true as well"),
+        ("sticky = true", "exactly_once = true",
+         "14: operation.open.exactly_once: an idempotent operation may be done twice; "
+         "say one of exactly_once and idempotent"),
         ('flags = "u8"', 'flags = "u33"',
          '15: operation.open.args.flags: no such type "u33"; use one of u8, u16, u32, u64, i32, i64'),
         ('flags = "u8"', 'Flags = "u8"',

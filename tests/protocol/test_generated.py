@@ -91,5 +91,7 @@ def test_golden_files_state_every_number() -> None:
     assert "operation 01 open: idempotent, sticky\n" in text
     assert "operation 02 close: idempotent, ends open\n" in text
     assert "operation 03 read input 0 output slot\n" in text
+    count = (generate.REPOSITORY / generate.GENERATED / "count.golden").read_text(encoding="ascii")
+    assert "operation 01 add: exactly_once\n" in count
     assert "operation 03 read args +08 handle u32\n" in text
     assert "record entry size 20\n" in text

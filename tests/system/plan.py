@@ -25,7 +25,8 @@ SEEN_SLOTS = 64
 PLANTED = 0xF00
 HANG = 1 << 31
 STEPS = ("died", "verdict", "adopted", "reconnect", "ready")
-_POINT = re.compile(r'^ *(?:rt::)?kill_point!\("([^"]+)"\)', re.MULTILINE)
+UPDATE_STEPS = ("spawned", "rests", "converted", "switched")
+_POINT = re.compile(r'^ *(?:(?:rt::)?kill_point!|R3S3_KILL_POINT)\("([^"]+)"\)', re.MULTILINE)
 _GUEST_CODE = ("guests/rt/src", "components", "guests/programs", "tests/guests")
 
 
@@ -105,7 +106,7 @@ class Points:
         """Found by reading the source."""
         files: dict[str, str] = {}
         for folder in _GUEST_CODE:
-            for path in sorted((ROOT / folder).rglob("*.rs")):
+            for path in sorted((ROOT / folder).rglob("*.[rc]*")):
                 for name in _POINT.findall(path.read_text()):
                     assert name not in files, f"two points are called {name}"
                     files[name] = str(path.relative_to(ROOT))

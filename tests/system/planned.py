@@ -11,18 +11,20 @@ from __future__ import annotations
 import functools
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hypervisor import hypercalls, process
+from hypervisor import control, hypercalls, process, update
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
 from hypervisor.evidence import Evidence
 from hypervisor.instances import Instance, Step
+from hypervisor.policy import Component
 from hypervisor.process import Hypervisor
 from hypervisor.recovery import Recovery
 from hypervisor.supervision import Supervision
+from hypervisor.update import WARM_S, Update
 from tests.system.plan import (
     ENVIRONMENT,
     HANG,
@@ -117,6 +119,33 @@ class PlannedRecovery(Recovery):
         reached(self.system, "ready", self.component.name)
 
 
+class PlannedUpdate(Update):
+    """Tells of the steps an update goes through; each is of the component whose turn it is."""
+
+    def __init__(self, system: Hypervisor, wanted: Sequence[Component]) -> None:
+        super().__init__(system, wanted)
+        name = self.parts[0].old.name
+        system.loop.call_later(WARM_S / 2, lambda: reached(system, "spawned", name))
+
+    def quiesced(self, component: LiveComponent) -> bool:
+        """See `Update.quiesced`."""
+        rests = super().quiesced(component)
+        if rests:
+            reached(self._system, "rests", component.name)
+        return rests
+
+    def ready(self, component: LiveComponent) -> None:
+        """See `Update.ready`."""
+        reached(self._system, "converted", component.name)
+        if self._system.update is self:
+            super().ready(component)
+
+    def _switch(self) -> None:
+        super()._switch()
+        for part in self.parts:
+            reached(self._system, "switched", part.old.name)
+
+
 def planned_dispatch(call: hypercalls.Call) -> None:
     """See `hypercalls.dispatch`."""
     found = call.end(call.args[0]) if call.number == abi.Hypercall.RECONNECT else None
@@ -141,7 +170,7 @@ class PlannedRun(system_process.Run):
                 live.keep_trail(live.running)
         return super().report() | {
             "records": [
-                asdict(record) | {"body": "", "registers": record.registers}
+                asdict(record) | {"registers": record.registers.hex()}
                 for record in self.hypervisor.evidence.records
             ],
             "struck": struck,
@@ -175,6 +204,8 @@ def main(zygote: Zygote) -> int:
             traced(owner, name)
     setattr(process, "LiveComponent", PlannedComponent)  # noqa: B010 (a type checker would refuse it)
     setattr(process, "Recovery", PlannedRecovery)  # noqa: B010
+    setattr(update, "LiveComponent", PlannedComponent)  # noqa: B010
+    setattr(control, "Update", PlannedUpdate)  # noqa: B010
     setattr(hypercalls, "dispatch", planned_dispatch)  # noqa: B010
     setattr(system_process, "Run", PlannedRun)  # noqa: B010
     return system_process.main(zygote)

@@ -28,6 +28,7 @@ PATIENCE_S = 40.0  # machines that test are often busy with other things
 COMPONENTS = ("reincarnation_server", "console", "disk_driver", "file_server")
 PROGRAMS = ("front", "grantor")  # of tests/guests
 OTHERS = ("borrower", "counter", "relay", "silent_server", "cat", "sha256tree")
+SOUND = ("audio_driver", "tone", "player")
 PROCESS = "tests.system.process"
 # A restart policy under which no death is foreseen: the reincarnation server is asked about each.
 ASKED = 'policy = "backoff"\nbackoff_ms = [1]'
@@ -186,9 +187,9 @@ class Scene:
 
     @property
     def device(self) -> int:
-        """Pid of the disk's process: the zygote's only child that has the image open for reading."""
-        found = [pid for pid in children(self.zygote) if _has_open(pid, ".img")]
-        assert len(found) == 1, f"{len(found)} processes have the image open"
+        """Pid of the disk's or sound device's process: the zygote's only child that has the file open."""
+        found = [pid for pid in children(self.zygote) if _has_open(pid, (".img", ".wav"))]
+        assert len(found) == 1, f"{len(found)} processes have the file open"
         return found[0]
 
     def tender(self, component: str) -> int:
@@ -235,9 +236,9 @@ def is_stopped(pid: int) -> bool:
     return all("State:\tT" in (task / "status").read_text() for task in Path(f"/proc/{pid}/task").iterdir())
 
 
-def _has_open(pid: int, ending: str) -> bool:
+def _has_open(pid: int, endings: tuple[str, ...]) -> bool:
     with contextlib.suppress(OSError):
-        return any(os.readlink(each).endswith(ending) for each in Path(f"/proc/{pid}/fd").iterdir())
+        return any(os.readlink(each).endswith(endings) for each in Path(f"/proc/{pid}/fd").iterdir())
     return False
 
 
@@ -284,8 +285,10 @@ class Stage:
         kill: tuple[tuple[str, float], ...] = (),
         seed: int = 1,
         programs: int = 1,
+        sound: Path | None = None,
     ) -> Iterator[Scene]:
-        """Runs a program, or so many instances of it, in a system made of `parts`; it ends with the block."""
+        """Runs a program, or so many instances of it, in a system made of `parts`; it ends with the block.
+        Its device is the disk, or a sound device that fills the file `sound`."""
         system_file = self.folder / "system.toml"
         names = {"images": IMAGES, "manifests": self.manifests, "programs": self.programs, "root": ROOT}
         system_file.write_text((BARE + parts).format(**names))
@@ -295,7 +298,8 @@ class Stage:
             system_file=str(system_file),
             program=words[0],
             arguments=list(words),
-            disk=str(self.disk) if "[devices" in parts else None,
+            disk=str(self.disk) if "[devices" in parts and not sound else None,
+            sound=str(sound) if sound else None,
             programs=programs,
             kill=list(kill),
             seed=seed,
@@ -337,7 +341,8 @@ class Stage:
 
 def build_images() -> None:
     """The guests that run here, with kill points."""
-    build([*COMPONENTS, *PROGRAMS, *OTHERS], output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
+    names = [*COMPONENTS, *PROGRAMS, *OTHERS, *SOUND]
+    build(names, output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
 
 
 def strike(pid: int, number: signal.Signals) -> None:

@@ -148,7 +148,7 @@ def test_no_replay_where_the_manifest_says_so(stage: Stage) -> None:
 
 def test_a_server_that_never_answers(stage: Stage) -> None:
     """It waits, so it is not hung, and nobody kills it. Its client is told `timeout` at its deadline."""
-    stage.change("silent_server", ('"flush"]', '"flush", "discard"]'))
+    stage.change("silent_server", ('"blk@1"', '"count@1"'), ('"flush"]', '"add"]'))
     stage.change("counter")
     stage.change("front", SHORT)
     with stage.play(LONE, "front", "10") as scene:

@@ -22,6 +22,7 @@ from hypervisor import wire
 from hypervisor.abi import generated as abi
 from hypervisor.faults import FaultRecord
 from vmm import loader
+from vmm.cli.faults import meaning
 from vmm.tender import zygote
 
 ROOT = Path(__file__).parents[2]
@@ -109,14 +110,21 @@ def read_only(fd: int) -> int:
     return _opened(os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC))
 
 
+# The body of a FAULT: struct kvm_regs, CS and SS.
+REGISTERS = (
+    "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "rip", "rflags", "cs", "ss",
+)  # fmt: skip
+
+
 class Fault:
     """A FAULT record, decoded."""
 
     def __init__(self, message: wire.Message) -> None:
         self.kind, self.vector, self.error_code, self.address, self.rip, self.rsp = message.args
         record = FaultRecord.reported("guest", 1, message.args, message.body)
-        self.registers = record.registers
-        self.message = record.message
+        self.registers = dict(zip(REGISTERS, struct.unpack("<20Q", record.registers), strict=True))
+        self.message = record.message or meaning(*message.args[:4])
 
     def __repr__(self) -> str:
         words = f"{self.vector} {self.error_code:#x} {self.address:#x}"

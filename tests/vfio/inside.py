@@ -1,8 +1,9 @@
 """`python -m tests.vfio.inside FOLDER SYSTEM ADDRESS KILL PROGRAM [ARGUMENT ...]`: run in the bed by tests.
 
 Runs a program in a system that drives the PCI device at ADDRESS; KILL is NAME@N, "keeper" (killed once, while
-it runs) or "". Leaves in FOLDER, which the host sees: `output`, and `report.json` (`status`, `error`,
-what `tests.vfio.process` reports, and `kernel`: the kernel's messages of that time).
+it runs), "lines:NAME,..." (each killed once, the first after the program's first line of output, and so on;
+"keeper" may be among them) or "". Leaves in FOLDER, which the host sees: `output`, and `report.json`
+(`status`, `error`, what `tests.vfio.process` reports, and `kernel`: the kernel's messages of that time).
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from typing import Any
 from tests.system.stage import family
 from vmm.cli import launch
 from vmm.cli.command import CommandError
+from vmm.cli.control import Control
 from vmm.cli.launch import Launch, Request
 from vmm.cli.run import disk_argument
 
 KEEPER_LIVES_S = 0.05
+LOOK_S = 0.001
 
 
 def main(folder: str, system: str, address: str, kill: str, *words: str) -> None:
@@ -43,10 +46,14 @@ def main(folder: str, system: str, address: str, kill: str, *words: str) -> None
             report=True,
             started_ns=time.monotonic_ns(),
         )
-        with (Path(folder) / "output").open("wb") as output, Launch(request, stdout=output) as running:
+        path = Path(folder) / "output"
+        with path.open("wb") as output, Launch(request, stdout=output) as running:
             for event in running.events():
                 if event["event"] == "started" and kill == "keeper":
                     threading.Timer(KEEPER_LIVES_S, kill_keeper, [running.process.pid]).start()
+                elif event["event"] == "started" and kill.startswith("lines:"):
+                    arguments = path, kill.removeprefix("lines:").split(","), running.process.pid
+                    threading.Thread(target=kill_at_lines, args=arguments, daemon=True).start()
                 elif event["event"] == "error":
                     result["error"] = event["message"]
                 elif event["event"] == "ended":
@@ -57,10 +64,28 @@ def main(folder: str, system: str, address: str, kill: str, *words: str) -> None
     (Path(folder) / "report.json").write_text(json.dumps(result))
 
 
-def kill_keeper(hypervisor: int) -> None:
+def kill_at_lines(output: Path, victims: list[str], hypervisor: int) -> None:
+    """Kill victim N as soon as there are N lines of output."""
+    keeper = find_keeper(hypervisor)
+    with Control(None) as control:
+        for lines, victim in enumerate(victims, 1):
+            while output.read_bytes().count(b"\n") < lines:
+                time.sleep(LOOK_S)
+            if victim == "keeper":
+                os.kill(keeper, signal.SIGKILL)
+            else:
+                control.execute("kill", component=victim)
+
+
+def find_keeper(hypervisor: int) -> int:
     """The only process below the hypervisor's that has the device open: tenders map it, and close it."""
     (keeper,) = [pid for pid in family(hypervisor) if has_open(pid, "anon_inode:[vfio-device]")]
-    os.kill(keeper, signal.SIGKILL)
+    return keeper
+
+
+def kill_keeper(hypervisor: int) -> None:
+    """Whoever it is just now."""
+    os.kill(find_keeper(hypervisor), signal.SIGKILL)
 
 
 def has_open(pid: int, what: str) -> bool:

@@ -19,7 +19,7 @@ def main() -> int:
         def report(self) -> dict[str, Any]:
             vmm = self.hypervisor
             return super().report() | {
-                "records": [asdict(record) | {"body": ""} for record in vmm.evidence.records],
+                "records": [asdict(record) | {"registers": ""} for record in vmm.evidence.records],
                 "log": [(each.component, each.epoch, each.text) for each in vmm.log.since(0)],
             }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from hypervisor.policy import Component, Device, Policy, RestartPolicy
+from vmm.cli.command import CommandError
+from vmm.cli.compile import open_files
 from vmm.devices import pci_diagnosis
 from vmm.devices.pci_keeper import refused
-from vmm.launch import LaunchError, _open_pci
 
 ROOT = Path(__file__).resolve().parents[2]
 ADDRESS = "0000:00:04.0"
@@ -167,13 +168,13 @@ def policy(kind: str) -> Policy:
 
 
 @pytest.mark.parametrize(("kind", "disk", "text"), [
-    ("pci", "", "disk none: driver drives a PCI device: --disk pci:ADDRESS"),
+    ("pci", None, "disk none: driver drives a PCI device: --disk pci:ADDRESS"),
     ("pci", "/disk.img", "disk /disk.img: driver drives a PCI device: --disk pci:ADDRESS"),
     ("virtio-blk", "pci:0000:00:04.0", "disk pci:0000:00:04.0: driver drives a virtual disk"),
 ])  # fmt: skip
-def test_a_disk_of_the_wrong_kind(kind: str, disk: str, text: str) -> None:
-    with pytest.raises(LaunchError) as caught:
-        _open_pci(disk, policy(kind))
+def test_a_disk_of_the_wrong_kind(kind: str, disk: str | None, text: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        open_files(policy(kind), disk, None)
     assert str(caught.value) == text
 
 

@@ -11,13 +11,14 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from vmm.cli.command import CommandError
+from vmm.cli.faults import in_words
 
-ANSWER_SECONDS = 10.0
+ANSWER_SECONDS = 30.0  # a test bed boots, and the system in it, before that answers
 ANSWER_MAX = 64 << 20
 BACKLOG = 16
 PATH_MAX = 107  # bytes of a socket's address
@@ -137,10 +138,16 @@ class Control:
 
     def execute(self, command: str, **arguments: object) -> Any:
         """The answer of the system to `command`; RefusedError where it refuses."""
+        return self.execute_with((), command, **arguments)
+
+    def execute_with(self, fds: Sequence[int], command: str, **arguments: object) -> Any:
+        """The same for a command that wants descriptors."""
         self._number += 1
         request = {"execute": command, "arguments": arguments, "id": self._number}
         try:
-            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            line = json.dumps(request).encode() + b"\n"
+            sent = socket.send_fds(self._socket, [line], fds) if fds else 0
+            self._socket.sendall(line[sent:])
             answer = self._line()
         except OSError as error:
             raise self._lost(error) from None
@@ -155,13 +162,19 @@ class Control:
                 raise ConnectionResetError("it closed the connection")
             self._rest += data
         line, _, self._rest = self._rest.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
+        answer: dict[str, Any] = json.loads(line, object_hook=_readable)
         return answer
 
     def _lost(self, error: OSError) -> CommandError:
         if isinstance(error, TimeoutError):
-            return CommandError(f'system "{self.name}" does not answer; is its hypervisor process stopped?')
+            what = "is its hypervisor process stopped, or its test bed slow to start?"
+            return CommandError(f'system "{self.name}" does not answer; {what}')
         return CommandError(f'system "{self.name}" has ended ({error.strerror or error})')
+
+
+def _readable(answer: dict[str, Any]) -> dict[str, Any]:
+    """An object of an answer, whose texts may tell of faults."""
+    return {key: in_words(value) if isinstance(value, str) else value for key, value in answer.items()}
 
 
 def _choose(name: str | None) -> Path:

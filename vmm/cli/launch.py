@@ -32,7 +32,8 @@ from typing import IO, Any
 from vmm.cli import control
 from vmm.cli.awake import Awake
 from vmm.cli.command import CommandError, say
-from vmm.cli.compile import as_json, compile_policy, load_images
+from vmm.cli.compile import Files, as_json, check_sound, compile_policy, load_images, open_files
+from vmm.cli.faults import in_words
 from vmm.cli.killer import Killer
 from vmm.cli.report import complete
 
@@ -51,6 +52,7 @@ class Request:
     program: str
     arguments: list[str]  # the first is the program's own name
     disk: str | None = None  # a path, vhost-user:PATH, or pci:ADDRESS
+    sound: str | None = None  # a WAV file that a system with a sound device fills
     name: str | None = None  # None: the system file's
     programs: int = 1  # instances of the program
     kill: list[tuple[str, float]] = field(default_factory=list)
@@ -145,15 +147,23 @@ class Launch:
         """Compile the system, and ask for it, under a name that no other has."""
         victims = [victim for victim, _ in request.kill]
         policy = compile_policy(request.system_file, request.program, request.programs, victims)
+        check_sound(policy, request.sound)
         listener, self._path = control.listen(request.name or policy.name, chosen=request.name is not None)
         with listener:
-            images, fds = load_images(policy)
+            images = load_images(policy.components)
+            files = Files([], None)
             try:
+                files = open_files(policy, request.disk, request.sound)
                 name = self._path.stem
-                made = {"machine": self._machine, "policy": asdict(replace(policy, name=name))} | images
-                self._send(asdict(request) | {"name": name} | made, [listener.fileno(), *fds])
+                policy = replace(policy, name=name, components=images.components)
+                made: dict[str, Any] = {"machine": self._machine, "policy": asdict(policy)}
+                made |= {"templates": images.templates, "images": images.numbers}
+                made |= {"files": len(files.fds), "pci": files.pci}
+                self._send(
+                    asdict(request) | {"name": name} | made, [listener.fileno(), *files.fds, *images.fds]
+                )
             finally:
-                for fd in fds:
+                for fd in (*files.fds, *images.fds):
                     os.close(fd)
 
     def _send(self, line: dict[str, Any], fds: Sequence[int] = ()) -> None:
@@ -200,6 +210,8 @@ class Launch:
                 self._killers = [Killer(connection, *each, self.request.seed) for each in self.request.kill]
                 if self._low_latency:
                     self._awake = Awake(lambda: sum(row["waits"] for row in connection.execute("ps")))
+        elif kind == "died":
+            say(f"{event['name']} died: {in_words(event['why'])}")
         elif kind == "exited":
             self._stop_chores()
         elif kind == "ended" and event["report"]:
@@ -211,7 +223,7 @@ class Launch:
             _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
             remedy = f"raise the limit: ulimit -Hn {4 * most}"
             event["message"] = f"{most} open files are too few for this system; {remedy}"
-        return kind != "exited"
+        return kind not in ("died", "exited")
 
     def _chores(self) -> list[Killer | Awake]:
         """What there is to do while the program runs, each when it is due."""

@@ -1,7 +1,7 @@
 """Running a system where that is possible: on this machine's KVM, or else in a test bed.
 
 A test bed is a matter of the layers above, which name the module: it has `perform(request, stdout,
-low_latency) -> Ending` and may raise CommandError.
+low_latency) -> Ending` and `ready() -> str`, what the bed is made of; both may raise CommandError.
 """
 
 from __future__ import annotations

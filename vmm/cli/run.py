@@ -31,6 +31,8 @@ def add_arguments(parser: Parser) -> None:
     parser.add_argument("file", metavar="FILE", help="the system file, for example images/default.toml")
     parser.add_argument("--disk", help="a disk image, vhost-user:SOCKET of any vhost-user-blk back-end, or "
                         "pci:ADDRESS of a real device that is bound to vfio-pci")  # fmt: skip
+    parser.add_argument("--sound", metavar="FILE.wav", help="where the sound goes that a system plays "
+                        "(images/audio.toml); what was in the file is replaced")  # fmt: skip
     add_kill_options(parser)
     add_bed_option(parser)
     parser.add_argument("--report", metavar="FILE", help="write a report in JSON at the end")
@@ -59,6 +61,7 @@ def run(options: argparse.Namespace) -> int:
         program=options.program[0],
         arguments=options.program,
         disk=disk_argument(options.disk),
+        sound=sound_argument(options.sound),
         name=options.system,
         kill=options.kill,
         seed=seed_or_random(options.seed),
@@ -103,6 +106,27 @@ def disk_argument(text: str | None) -> str | None:
         remedy = f"build it again with: r3s3 image build DIR -o {text}"
         raise CommandError(f"{text}: truncated: {size} bytes are no multiple of {SECTOR}; {remedy}")
     return str(Path(text).absolute())
+
+
+def sound_argument(text: str | None) -> str | None:
+    """--sound with its path made absolute; a file that is there and holds something else is left alone."""
+    if text is None:
+        return None
+    path = Path(text)
+    if path.is_dir():
+        raise CommandError(f"{text}: is a directory; name a file for the sound")
+    if not path.parent.is_dir():
+        raise CommandError(f"{text}: no folder {path.parent} for the sound; create it first")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise CommandError(f"{text}: no permission to write the sound there; choose another place")
+    if path.exists():
+        try:
+            head = path.open("rb").read(4) if path.is_file() else b"none"
+        except OSError as error:
+            raise CommandError(f"{text}: {error.strerror}; choose another name for the sound") from None
+        if head not in (b"", b"RIFF"):
+            raise CommandError(f"{text}: is there and is no WAV file; choose another name for the sound")
+    return str(path.absolute())
 
 
 def seed_or_random(seed: int | None) -> int:

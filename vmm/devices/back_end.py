@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vmm.devices.disk import QUEUE_SIZE_MAX, WINDOWS_MAX, Disk, Refused, Window
+from vmm.devices.disk import QUEUE_SIZE_MAX, WINDOWS_MAX, Device, Refused, Window
 from vmm.vhost_user_messages import (
     CONFIG_HEAD,
     HEADER,
@@ -128,12 +128,12 @@ def _close(fds: list[int]) -> None:
 class BackEnd:
     """One session with one front-end."""
 
-    def __init__(self, sock: socket.socket, disk: Disk, complain: Callable[[str], None]) -> None:
+    def __init__(self, sock: socket.socket, device: Device, complain: Callable[[str], None]) -> None:
         """`complain` gets a line for each refused message."""
         self._sock = sock
-        self._disk = disk
+        self._device = device
         self._complain = complain
-        self._queues = [QueueState() for _ in range(disk.queues)]
+        self._queues = [QueueState() for _ in range(device.queues)]
         self._features = 0
         self._protocol_features = 0
         self._handlers: dict[int, Callable[[Message], bytes | None]] = {
@@ -175,10 +175,10 @@ class BackEnd:
         for index in range(len(self._queues)):
             self._stop(index)
             self._queues[index] = QueueState()
-            self._disk.set_kick(index, -1)
-            self._disk.set_call(index, -1)
-            self._disk.set_error(index, -1)
-        self._disk.set_windows([])
+            self._device.set_kick(index, -1)
+            self._device.set_call(index, -1)
+            self._device.set_error(index, -1)
+        self._device.set_windows([])
 
     def handle(self, message: Message) -> None:
         """Carries out one message and answers it if it wants an answer."""
@@ -214,17 +214,17 @@ class BackEnd:
 
     def _get_features(self, message: Message) -> bytes:
         _expect(message, 0)
-        return U64.pack(self._disk.features | Feature.PROTOCOL_FEATURES)
+        return U64.pack(self._device.features | Feature.PROTOCOL_FEATURES)
 
     def _set_features(self, message: Message) -> None:
         features = _u64(message)
-        unknown = features & ~(self._disk.features | Feature.PROTOCOL_FEATURES)
+        unknown = features & ~(self._device.features | Feature.PROTOCOL_FEATURES)
         if unknown:
             raise Refused(f"feature bits {unknown:#x} were not offered")
         if any(queue.running for queue in self._queues):
             raise Refused("queues are running")
         self._features = features
-        self._disk.negotiated(features)
+        self._device.negotiated(features)
         if not features & Feature.PROTOCOL_FEATURES:  # then queues need no SET_VRING_ENABLE
             for queue in self._queues:
                 queue.enabled = True
@@ -271,17 +271,17 @@ class BackEnd:
         for index, fd in enumerate(message.fds):
             guest, size, user, offset = REGION.unpack_from(payload, TABLE_HEAD.size + index * REGION.size)
             windows.append(Window(fd, guest, user, size, offset))
-        self._disk.set_windows(windows)
+        self._device.set_windows(windows)
 
     def _add_mem_reg(self, message: Message) -> None:
         guest, size, user, offset = _region(message)
         if len(message.fds) != 1:
             raise FrontEndError(f"ADD_MEM_REG with {len(message.fds)} descriptors instead of one")
-        self._disk.add_window(Window(message.fds[0], guest, user, size, offset))
+        self._device.add_window(Window(message.fds[0], guest, user, size, offset))
 
     def _rem_mem_reg(self, message: Message) -> None:
         guest, size, user, _ = _region(message)  # QEMU used to send a descriptor, too: accept it
-        self._disk.remove_window(guest, user, size)
+        self._device.remove_window(guest, user, size)
 
     # -- configuration space
 
@@ -289,12 +289,12 @@ class BackEnd:
         offset, size = self._config_range(message)
         return (
             CONFIG_HEAD.pack(offset, size, 0)
-            + self._disk.config().ljust(CONFIG_BYTES_MAX, b"\0")[offset : offset + size]
+            + self._device.config().ljust(CONFIG_BYTES_MAX, b"\0")[offset : offset + size]
         )
 
     def _set_config(self, message: Message) -> None:
         self._config_range(message)
-        raise Refused("nothing in the configuration space of this disk can be written")
+        raise Refused("nothing in the configuration space of this device can be written")
 
     def _config_range(self, message: Message) -> tuple[int, int]:
         if len(message.payload) < CONFIG_HEAD.size:
@@ -344,17 +344,17 @@ class BackEnd:
         if fd < 0:
             raise Refused("a queue without a kick descriptor would have to be polled")
         self._stop(index)
-        self._disk.set_kick(index, fd)
+        self._device.set_kick(index, fd)
         self._queues[index].kicked = True
         self._run(index)
 
     def _set_vring_call(self, message: Message) -> None:
         index, fd = self._queue_descriptor(message)
-        self._disk.set_call(index, fd)
+        self._device.set_call(index, fd)
 
     def _set_vring_err(self, message: Message) -> None:
         index, fd = self._queue_descriptor(message)
-        self._disk.set_error(index, fd)
+        self._device.set_error(index, fd)
 
     def _set_vring_enable(self, message: Message) -> None:
         _expect(message, VRING_STATE.size)
@@ -374,13 +374,13 @@ class BackEnd:
             return
         if queue.addresses is None or not queue.size:
             raise Refused(f"queue {index} started before it had a size and addresses")
-        self._disk.start(index, queue.size, *queue.addresses, queue.base)
+        self._device.start(index, queue.size, *queue.addresses, queue.base)
         queue.running = True
 
     def _stop(self, index: int) -> None:
         queue = self._queues[index]
         if queue.running:
-            queue.base = self._disk.stop(index)
+            queue.base = self._device.stop(index)
             queue.running = False
 
     def _queue(self, index: int) -> QueueState:

@@ -14,34 +14,6 @@ enum { SECTOR = 512 };
 
 static const uint8_t zeroes[64 << 10];
 
-/* Moves `bytes` out of the pieces [*first, end) into `to`, consuming them. */
-static void take(struct iovec *piece, uint32_t *first, uint32_t end, void *to, size_t bytes)
-{
-    uint8_t *out = to;
-    while (bytes > 0 && *first < end) {
-        size_t part = piece[*first].iov_len < bytes ? piece[*first].iov_len : bytes;
-        memcpy(out, piece[*first].iov_base, part);
-        piece[*first].iov_base = (uint8_t *)piece[*first].iov_base + part;
-        piece[*first].iov_len -= part;
-        if (piece[*first].iov_len == 0)
-            ++*first;
-        out += part;
-        bytes -= part;
-    }
-}
-
-/* Copies `bytes` at `from` into the pieces [first, end). */
-static void give(const struct iovec *piece, uint32_t first, uint32_t end, const void *from, size_t bytes)
-{
-    const uint8_t *in = from;
-    for (; bytes > 0 && first < end; first++) {
-        size_t part = piece[first].iov_len < bytes ? piece[first].iov_len : bytes;
-        memcpy(piece[first].iov_base, in, part);
-        in += part;
-        bytes -= part;
-    }
-}
-
 /* Whether `sectors` from `sector` lie on the disk; nothing here can overflow. */
 static bool on_disk(const struct device *device, uint64_t sector, uint64_t sectors)
 {
@@ -94,7 +66,7 @@ static uint8_t discard(struct queue *queue, bool zero, struct iovec *piece, uint
     struct virtio_blk_discard_write_zeroes range;
     if (device->read_only || bytes != sizeof range) /* one range: max_discard_seg is 1 */
         return VIRTIO_BLK_S_IOERR;
-    take(piece, &first, end, &range, sizeof range);
+    pieces_take(piece, &first, end, &range, sizeof range);
     if (range.flags & ~(zero ? VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP : 0u))
         return VIRTIO_BLK_S_UNSUPP;
     if (range.num_sectors == 0 || range.num_sectors > REQUEST_BYTES_MAX / SECTOR
@@ -128,7 +100,7 @@ int64_t block_execute(struct queue *queue, struct chain *chain, enum breakage *w
     uint64_t room = chain->writable_bytes - 1;
     int64_t written = 1;
     if (!chain->outside && chain->readable_bytes >= sizeof header) {
-        take(chain->piece, &first, readable, &header, sizeof header);
+        pieces_take(chain->piece, &first, readable, &header, sizeof header);
         uint64_t payload = chain->readable_bytes - sizeof header;
         switch (header.type) {
         case VIRTIO_BLK_T_IN:
@@ -144,7 +116,7 @@ int64_t block_execute(struct queue *queue, struct chain *chain, enum breakage *w
             break;
         case VIRTIO_BLK_T_GET_ID:
             if (room >= SERIAL_BYTES) {
-                give(chain->piece, readable, pieces, queue->device->serial, SERIAL_BYTES);
+                pieces_give(chain->piece, readable, pieces, queue->device->serial, SERIAL_BYTES);
                 written += SERIAL_BYTES;
                 status = VIRTIO_BLK_S_OK;
             }

@@ -1,4 +1,4 @@
-"""Builds `vmm.devices._ring`, the C half of the virtual disk, in place: `python -m
+"""Builds `vmm.devices._ring`, the C half of the virtual devices, in place: `python -m
 vmm.devices.build_ring`."""
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ struct window_request { int fd; uint64_t guest, user, size, offset; };
 
 struct device *device_open(int file, uint64_t sectors, bool read_only, uint32_t queues, uint64_t *counters,
                            const char *serial);
+struct device *sound_open(int file, uint32_t rate, uint32_t channels, uint64_t frames, uint64_t *counters);
 void device_negotiated(struct device *device, bool event_index, bool write_back);
 
 int device_set_windows(struct device *device, uint32_t count, const struct window_request *requests);
@@ -45,7 +46,7 @@ def builder() -> FFI:
     ffi.set_source(
         "vmm.devices._ring",
         PROTOTYPES,
-        sources=[str(HERE / name) for name in ("ring.c", "block.c", "guest_memory.c")],
+        sources=[str(HERE / name) for name in ("ring.c", "pieces.c", "block.c", "sound.c", "guest_memory.c")],
         depends=[str(HERE / "device.h")],
         include_dirs=[str(HERE)],
         extra_compile_args=[

@@ -1,8 +1,10 @@
-/* A virtual disk served over shared memory: what its C files know of each other.
+/* Virtual devices served over shared memory: what their C files know of each other.
  *
  *   guest_memory.c   the windows: which addresses the driver may name, and where they are mapped here
  *   ring.c           one virtqueue: its thread, its descriptor chains, its notifications
+ *   pieces.c         bytes out of a chain and into it
  *   block.c          one virtio-blk request on the backing file
+ *   sound.c          one request of a sound device: frames go to a recording
  *
  * Everything in the windows (rings, headers, data) is hostile and may change while it is read: each
  * field is read once into a local variable and validated there. Python calls only the functions
@@ -62,6 +64,12 @@ struct guest_memory {
 };
 
 struct device;
+struct queue;
+struct chain;
+
+/* Performs a request and stores its status; returns the bytes written to the chain (the used length), or -1 with
+ * *why set if there is no place to store a status to. */
+typedef int64_t execute(struct queue *queue, struct chain *chain, enum breakage *why);
 
 struct queue {
     struct device *device;
@@ -81,13 +89,21 @@ struct queue {
     uint16_t signalled;     /* used index when the driver was last considered for an interrupt */
 };
 
+/* What a sound device has recorded. One queue, so one thread, uses it. */
+struct recording {
+    uint32_t rate, channels;
+    uint64_t frames; /* taken so far: the number of the next one */
+};
+
 struct device {
     struct guest_memory memory;
+    execute *execute;
     int file;
-    uint64_t sectors;
-    bool read_only;
-    bool event_index, write_back; /* negotiated: EVENT_IDX; FLUSH (else each write is made durable) */
+    bool event_index; /* negotiated */
+    uint64_t sectors; /* of a disk, as the next three */
+    bool read_only, write_back; /* negotiated: FLUSH (else each write is made durable) */
     char serial[SERIAL_BYTES];
+    struct recording recording; /* of a sound device */
     uint32_t queue_count;
     struct queue queues[QUEUES_MAX];
 };
@@ -110,11 +126,16 @@ static inline void count(struct queue *queue, enum counter which, uint64_t amoun
 uint8_t *memory_find(struct guest_memory *memory, uint64_t guest, uint64_t *length);
 void *memory_find_user(struct guest_memory *memory, uint64_t user, uint64_t length, uint64_t alignment);
 
-/* ring.c: called with the memory lock held exclusively */
+/* ring.c: a device that executes as a disk does, and what is called with the memory lock held exclusively */
+struct device *device_open(int file, uint64_t sectors, bool read_only, uint32_t queues, uint64_t *counters,
+                           const char *serial);
 void queue_resolve(struct queue *queue);
 
-/* block.c: performs the request and stores its status byte; returns the bytes written to the chain
- * (the used length), or -1 with *why set if there is no status byte to store to. */
-int64_t block_execute(struct queue *queue, struct chain *chain, enum breakage *why);
+/* pieces.c */
+void pieces_take(struct iovec *piece, uint32_t *first, uint32_t end, void *to, size_t bytes);
+void pieces_give(const struct iovec *piece, uint32_t first, uint32_t end, const void *from, size_t bytes);
+
+/* What devices do */
+execute block_execute, sound_execute;
 
 #endif

@@ -118,71 +118,25 @@ class Window(NamedTuple):
     offset: int
 
 
-class Disk:
-    """The device. Methods raise Refused, with a reason, for what the front-end may not ask now."""
+class Device:
+    """A virtual device over `_ring`. Methods raise Refused, with a reason, for what the front-end may not ask
+    now. What kind of device it is says a subclass: `features`, `config` and the C half it opens."""
 
-    def __init__(
-        self,
-        file_fd: int,
-        *,
-        name: str = "disk",
-        queues: int = 1,
-        read_only: bool = False,
-        status_fd: int = -1,
-    ) -> None:
+    features = int(Feature.VERSION_1 | Feature.EVENT_IDX)
+
+    def __init__(self, queues: int, status_fd: int) -> None:
         """`status_fd`: a memory object of at least STATUS_BYTES bytes for the counters; -1 keeps them
         private."""
-        self.sectors = check_image(file_fd, name, queues, read_only)
         self.queues = queues
-        self.read_only = read_only
         self.counters = mmap.mmap(status_fd, STATUS_BYTES) if status_fd >= 0 else mmap.mmap(-1, STATUS_BYTES)
         # The C half keeps the pointer: this object must keep both buffers alive.
         self._pinned = ffi.from_buffer(self.counters)
-        self._device = lib.device_open(
-            file_fd, self.sectors, read_only, queues, ffi.cast("uint64_t *", self._pinned), name.encode()[:20]
-        )
-        if self._device == ffi.NULL:
-            raise BackingFileError(f"{name}: out of memory or descriptors")
-
-    @property
-    def features(self) -> int:
-        features = (
-            Feature.VERSION_1
-            | Feature.EVENT_IDX
-            | Feature.BLK_SIZE_MAX
-            | Feature.BLK_SEG_MAX
-            | Feature.BLK_SIZE
-            | Feature.BLK_FLUSH
-            | Feature.BLK_MQ
-        )
-        if self.read_only:
-            return features | Feature.BLK_RO
-        return features | Feature.BLK_DISCARD | Feature.BLK_WRITE_ZEROES
+        self._counters = ffi.cast("uint64_t *", self._pinned)
+        self._device = ffi.NULL  # a subclass opens it
 
     def config(self) -> bytes:
-        """The configuration space, 60 bytes."""
-        most = lib.REQUEST_BYTES_MAX // SECTOR
-        return CONFIG.pack(
-            self.sectors,
-            SEGMENT_BYTES_MAX,
-            SEGMENTS_MAX,
-            0,
-            0,
-            0,
-            SECTOR,
-            0,
-            0,
-            0,
-            0,
-            0,
-            self.queues,
-            most,
-            1,
-            1,
-            most,
-            1,
-            1,
-        )
+        """The configuration space."""
+        raise NotImplementedError
 
     def negotiated(self, features: int) -> None:
         lib.device_negotiated(
@@ -230,3 +184,58 @@ class Disk:
     def stop(self, queue: int) -> int:
         """Stops the queue; returns the index of its next request once the one under way has ended."""
         return int(lib.queue_stop(self._device, queue))
+
+
+class Disk(Device):
+    """The disk."""
+
+    def __init__(
+        self,
+        file_fd: int,
+        *,
+        name: str = "disk",
+        queues: int = 1,
+        read_only: bool = False,
+        status_fd: int = -1,
+    ) -> None:
+        super().__init__(queues, status_fd)
+        self.sectors = check_image(file_fd, name, queues, read_only)
+        more = Feature.BLK_RO if read_only else Feature.BLK_DISCARD | Feature.BLK_WRITE_ZEROES
+        self.features |= (
+            more
+            | Feature.BLK_SIZE_MAX
+            | Feature.BLK_SEG_MAX
+            | Feature.BLK_SIZE
+            | Feature.BLK_FLUSH
+            | Feature.BLK_MQ
+        )
+        self._device = lib.device_open(
+            file_fd, self.sectors, read_only, queues, self._counters, name.encode()[:20]
+        )
+        if self._device == ffi.NULL:
+            raise BackingFileError(f"{name}: out of memory or descriptors")
+
+    def config(self) -> bytes:
+        """The configuration space, 60 bytes."""
+        most = lib.REQUEST_BYTES_MAX // SECTOR
+        return CONFIG.pack(
+            self.sectors,
+            SEGMENT_BYTES_MAX,
+            SEGMENTS_MAX,
+            0,
+            0,
+            0,
+            SECTOR,
+            0,
+            0,
+            0,
+            0,
+            0,
+            self.queues,
+            most,
+            1,
+            1,
+            most,
+            1,
+            1,
+        )

@@ -1,13 +1,15 @@
-"""The process of one virtual disk: set up, jail, serve, end with its socket."""
+"""The process of one virtual device, a disk or a sound device: set up, jail, serve, end with its socket."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 from typing import Any, NoReturn
 
 from vmm.devices.back_end import BackEnd, FrontEndError
-from vmm.devices.disk import DeviceError, Disk, check_image
+from vmm.devices.disk import Device, DeviceError, Disk, check_image
+from vmm.devices.sound import Sound, check_recording
 from vmm.tender import jail, seccomp
 from vmm.tender._vcpu import lib
 from vmm.tender.seccomp import Allowed, Rule
@@ -32,32 +34,43 @@ seccomp.PROFILES["device"] = system_calls
 
 
 def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
-    """Serves one virtual disk until the front-end closes the socket; called in a freshly forked child.
+    """Serves one virtual device until the front-end closes the socket; called in a freshly forked child.
 
-    `config`: `name`, `read_only` (default false), `queues` (default 1), optionally `status_fd` (memory object
-    for the counters, see vmm.devices.disk.STATUS_BYTES). Exit status: 0 the front-end closed, 1 the front-end
-    broke the protocol, 2 the device can not be made; a line on standard error says why.
+    `config`: `kind` ("virtio-snd", else a disk), `name`; of a disk `read_only` (default false) and `queues`
+    (default 1); optionally `status_fd` (memory object for the counters, see vmm.devices.disk.STATUS_BYTES).
+    Exit status: 0 the front-end closed, 1 the front-end broke the protocol, 2 the device can not be made; a
+    line on standard error says why.
     """
+    is_sound = config.get("kind") == "virtio-snd"
     name = str(config.get("name", "disk"))
     read_only = bool(config.get("read_only", False))
     queues = int(config.get("queues", 1))
     status_fd = int(config.get("status_fd", -1))
     status = 1
     try:
-        check_image(file_fd, name, queues, read_only)  # now, as the jail has no standard error
+        # Now, as the jail has no standard error.
+        if is_sound:
+            fcntl.lockf(file_fd, fcntl.LOCK_EX)  # a killed device may have a write to finish
+            check_recording(file_fd, name)
+        else:
+            check_image(file_fd, name, queues, read_only)
         kept = [fd for fd in (socket_fd, file_fd, status_fd) if fd >= 0]
         lib.host_set_slice(lib.CONTROL_SLICE_NS)
         if config.get("jail", True):
             jail.confine(kept)
         # Between the halves: it opens descriptors of its own, and handles a signal.
-        disk = Disk(file_fd, name=name, queues=queues, read_only=read_only, status_fd=status_fd)
+        device: Device
+        if is_sound:
+            device = Sound(file_fd, name=name, status_fd=status_fd)
+        else:
+            device = Disk(file_fd, name=name, queues=queues, read_only=read_only, status_fd=status_fd)
         if status_fd >= 0:
             os.close(status_fd)  # the mapping stays
         if config.get("jail", True):
             jail.seal("device", [file_fd])
         # Said in full, lest Python asks the kernel, which the jail refuses.
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
-        BackEnd(sock, disk, lambda text: _say(f"{name}: {text}")).serve()
+        BackEnd(sock, device, lambda text: _say(f"{name}: {text}")).serve()
         status = 0
     except DeviceError as error:
         _say(str(error))

@@ -20,17 +20,16 @@ import socket
 import struct
 from typing import Any, NamedTuple, NoReturn
 
+from hypervisor import wire
 from hypervisor.abi import generated as abi
-from vmm import host
 from vmm import vhost_user_messages as messages
 from vmm.devices import pci
 from vmm.tender import jail, seccomp
-from vmm.tender._vcpu import lib
+from vmm.tender._vcpu import ffi, lib
 from vmm.tender.seccomp import Rule
-from vmm.vhost_user_messages import Feature, ProtocolFeature, Request
+from vmm.vhost_user_messages import Feature, Request
 
 WINDOWS_MAX = 256
-_MUNMAP = 11
 _BOTH_WAYS = 3  # a mapping to be read and written by the device
 _MAPPING = struct.Struct("<IIQQQ")  # size of this, flags, address here, I/O address, bytes
 _UNMAPPING = struct.Struct("<IIQQ")  # size of this, flags, I/O address, bytes
@@ -40,11 +39,6 @@ _NONE, _EVENTFDS, _TRIGGER = 1, 4, 32  # its flags
 _COUNT = struct.Struct("<IIII")  # IRQ_INFO: size of this, flags, kind, number; DEVICE_INFO begins like it
 _MSI, _MSIX = 1, 2
 _CAN_RESET = 1
-_CONFIG = struct.Struct("<HH4x6Q")  # what the driver is told: vendor, device, sizes of the BARs
-_PROTOCOL = (
-    ProtocolFeature.REPLY_ACK | ProtocolFeature.CONFIG | ProtocolFeature.MQ
-    | ProtocolFeature.CONFIGURE_MEM_SLOTS
-)  # fmt: skip
 # Lines of /dev/kmsg by the kernel itself (facility 0): linux/drivers/iommu/intel/dmar.c, amd/iommu.c.
 _INTEL = re.compile(
     r"[0-7],\d+,\d+,[^;]*;DMAR: \[DMA (Read|Write)[^\]]*\] Request device \[([0-9a-f:.]+)\] "
@@ -54,14 +48,11 @@ _AMD = re.compile(
     r"[0-7],\d+,\d+,[^;]*;\S+ ([0-9a-f:.]+): AMD-Vi: Event logged \[IO_PAGE_FAULT domain=0x[0-9a-f]+ "
     r"address=0x([0-9a-f]{1,16}) flags=0x([0-9a-f]{1,4})\]"
 )
-_AMD_WRITE = 0x20
 _READ, _WRITE = 1, 2  # what the front-end is told, beside the page
 
-_EMPTY_PATH = 0x1000  # what makes newfstatat an fstat
-seccomp.SYSTEM_CALLS |= {"pread64": 17, "pwrite64": 18, "newfstatat": 262}
 seccomp.PROFILES["keeper"] = lambda _files: {
     **dict.fromkeys(("pread64", "pwrite64"), ()),
-    "newfstatat": (Rule(3, (_EMPTY_PATH,)),),
+    "newfstatat": (Rule(3, (0x1000,)),),  # AT_EMPTY_PATH: an fstat
     "ioctl": (Rule(1, (pci.SET_IRQS, pci.RESET, pci.REGION_INFO, pci.MAP_DMA, pci.UNMAP_DMA)),),
 }
 
@@ -72,7 +63,7 @@ def refused(line: str, address: str) -> int:
     if (found := _INTEL.match(line)) and f"0000:{found[2]}" == address:
         page, write = found[3], found[1] == "Write"
     elif (found := _AMD.match(line)) and found[1] == address:
-        page, write = found[2], bool(int(found[3], 16) & _AMD_WRITE)
+        page, write = found[2], bool(int(found[3], 16) & 0x20)  # the flag of a write
     else:
         return 0
     return int(page, 16) & -abi.PAGE_SIZE | (_WRITE if write else _READ)
@@ -98,7 +89,7 @@ class Keeper:
         read_only = Feature.BLK_RO if config["read_only"] else 0  # nothing keeps a driver to it
         self._numbers: dict[int, int] = {
             Request.GET_FEATURES: Feature.VERSION_1 | Feature.PROTOCOL_FEATURES | read_only,
-            Request.GET_PROTOCOL_FEATURES: _PROTOCOL,
+            Request.GET_PROTOCOL_FEATURES: messages.PROTOCOL_NEEDED,
             Request.GET_MAX_MEM_SLOTS: WINDOWS_MAX,
             Request.GET_QUEUE_NUM: len(self._interrupts),
         }
@@ -112,9 +103,6 @@ class Keeper:
         if not kinds:
             raise ValueError(f"it has fewer than {len(self._interrupts)} message-signalled interrupts")
         self._kind = kinds[0]
-        configuration = pci.region(device, pci.CONFIGURATION).offset
-        identity = struct.unpack("<HH", os.pread(device, 4, configuration))
-        self._config = _CONFIG.pack(*identity, *(pci.region(device, bar).size for bar in range(6)))
         pci.set_command(device, 0)
         # What a keeper before this one has left.
         fcntl.ioctl(container, pci.UNMAP_DMA, _UNMAPPING.pack(_UNMAPPING.size, _EVERYTHING, 0, 0))
@@ -141,8 +129,8 @@ class Keeper:
 
     def _take(self) -> bool:
         """Carry out one message; False at the end of the stream."""
-        most = messages.TABLE_REGIONS_MAX
-        head, fds, _, _ = socket.recv_fds(self._sock, messages.HEADER.size, most, _WHOLE)
+        most, whole = messages.TABLE_REGIONS_MAX, socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC
+        head, fds, _, _ = socket.recv_fds(self._sock, messages.HEADER.size, most, whole)
         if not head:
             return False
         request, flags, size = messages.HEADER.unpack(head)
@@ -158,8 +146,6 @@ class Keeper:
     def _carry_out(self, request: int, payload: bytes, fds: list[int]) -> bytes | None:
         if number := self._numbers.get(request):
             return messages.U64.pack(number)
-        if request == Request.GET_CONFIG:
-            return (payload[: messages.CONFIG_HEAD.size] + self._config).ljust(len(payload), b"\0")
         if request == Request.SET_MEM_TABLE:
             self._exchange(payload, fds)
         elif request == Request.ADD_MEM_REG:
@@ -179,8 +165,8 @@ class Keeper:
                 self._start()
         elif request == Request.GET_VRING_BASE:
             self._stop()
-            return payload
-        return None  # of the others the device needs nothing
+        # There is no configuration to tell a driver of; of the other requests the device needs nothing.
+        return payload if request in (Request.GET_VRING_BASE, Request.GET_CONFIG) else None
 
     # -- memory
 
@@ -199,12 +185,14 @@ class Keeper:
 
     def _map(self, iova: int, window: Window) -> None:
         size, offset, fd = window
-        here = host.mmap(0, size, host.PROT_READ | host.PROT_WRITE, host.MAP_SHARED, fd, offset)
+        here = lib.mmap(ffi.NULL, size, lib.PROT_READ | lib.PROT_WRITE, lib.MAP_SHARED, fd, offset)
+        jail.check(-1 if here == lib.MAP_FAILED else 0)
         try:  # this pins the memory, which need not stay mapped here
-            data = _MAPPING.pack(_MAPPING.size, _BOTH_WAYS, here, iova, size)
+            address = int(ffi.cast("uintptr_t", here))
+            data = _MAPPING.pack(_MAPPING.size, _BOTH_WAYS, address, iova, size)
             fcntl.ioctl(self._container, pci.MAP_DMA, data)
         finally:
-            host.call(_MUNMAP, here, size)
+            lib.munmap(here, size)
         self._windows[iova] = window
 
     def _unmap(self, iova: int) -> None:
@@ -255,9 +243,6 @@ class Keeper:
                 os.eventfd_write(self._error, seen)
 
 
-_WHOLE = socket.MSG_WAITALL | socket.MSG_CMSG_CLOEXEC
-
-
 def _is_signalled(eventfd: int) -> bool:
     poll = select.poll()
     poll.register(eventfd, select.POLLIN)
@@ -279,7 +264,7 @@ def run(socket_fd: int, device: int, config: dict[str, Any]) -> NoReturn:
     status = 1
     try:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
-        _, (container, *kmsg), _, _ = socket.recv_fds(sock, 1, 2, socket.MSG_CMSG_CLOEXEC)
+        _, (container, *kmsg), _ = wire.receive_bytes(sock, 1, 2)
         with contextlib.suppress(ValueError, OSError):  # else as much as this user may
             resource.setrlimit(resource.RLIMIT_MEMLOCK, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         lib.host_set_slice(lib.CONTROL_SLICE_NS)

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 
 def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
     """Serves a device until the front-end closes the socket; called in a freshly forked child.
-    `config["kind"]` says which: "pci", else a disk."""
+    `config["kind"]` says which: "pci", else a virtual one."""
     if config.get("kind") == "pci":
         from vmm.devices import pci_keeper
 

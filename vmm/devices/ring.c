@@ -161,7 +161,7 @@ static bool serve_one(struct queue *queue, struct chain *chain)
         WRITE_ONCE(queue->counters[LAST_DMA_FAULT], chain->outside_at);
         signal_descriptor(queue->error);
     }
-    int64_t written = block_execute(queue, chain, &why);
+    int64_t written = queue->device->execute(queue, chain, &why);
     if (written < 0)
         goto broken;
     queue->next_available++;
@@ -281,6 +281,7 @@ struct device *device_open(int file, uint64_t sectors, bool read_only, uint32_t 
     pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
     pthread_rwlock_init(&device->memory.lock, &attributes);
     sigaction(SIGBUS, &action, NULL);
+    device->execute = block_execute;
     device->file = file;
     device->sectors = sectors;
     device->read_only = read_only;

@@ -95,7 +95,6 @@ struct vcpu {
     uint64_t allowed, address; uint32_t hold, detail; int32_t error, fd, epoll_fd;
     int32_t doorbells[...]; ...;
 };
-void vcpu_init(struct vcpu *vcpu);
 int vcpu_run(struct vcpu *vcpu);
 int vcpu_step(struct vcpu *vcpu);
 void vcpu_hold(struct vcpu *vcpu, uint32_t bits);
@@ -161,12 +160,33 @@ long tender_spawn(const struct plan *plan, const struct kvm_host *kvm, const str
 #define WIRE_DESCRIPTORS_MAX ...
 #define WIRE_MAP_WRITABLE ...
 
+#define CLONE_NEWNS ...
+#define CLONE_NEWUTS ...
+#define CLONE_NEWIPC ...
+#define CLONE_NEWUSER ...
+#define CLONE_NEWPID ...
+#define CLONE_NEWNET ...
 #define CONTROL_SLICE_NS ...
 long host_fork(uint64_t namespaces);
 int host_set_slice(uint64_t nanoseconds);
 int unshare(int flags);
 long syscall(long number, ...);
+void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset);
+int munmap(void *address, size_t length);
+static void *const MAP_FAILED;
+#define MAP_SHARED ...
+#define PROT_READ ...
+#define PROT_WRITE ...
 """
+
+# System calls that a filter may allow (seccomp.py).
+_SYSTEM_CALLS = (
+    "read write close poll mmap mprotect munmap brk rt_sigprocmask rt_sigreturn ioctl sched_yield mremap "
+    "madvise nanosleep getpid sendmsg recvmsg clone exit sigaltstack gettid futex restart_syscall "
+    "clock_gettime clock_nanosleep exit_group epoll_wait epoll_ctl tgkill ppoll set_robust_list epoll_pwait "
+    "getrandom rseq clone3 epoll_pwait2 pread64 pwrite64 newfstatat"
+)
+_NUMBERS = "".join(f"#define SYS_{name} ...\n" for name in _SYSTEM_CALLS.split())
 
 
 _INCLUDES = """
@@ -180,7 +200,7 @@ _INCLUDES = """
 def builder() -> FFI:
     """The cffi description of the module."""
     ffi = FFI()
-    ffi.cdef(_KVM + _TENDER)
+    ffi.cdef(_KVM + _TENDER + _NUMBERS)
     ffi.set_source(
         "vmm.tender._vcpu",
         _INCLUDES,

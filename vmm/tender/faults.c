@@ -1,5 +1,5 @@
-/* What happened to a guest, as numbers: events of the vCPU loop turned into fault records. The hypervisor
- * makes words of them (hypervisor/faults.py).
+/* What happened to a guest, as numbers: events of the vCPU loop turned into fault records. The command line
+ * makes words of them (vmm/cli/faults.py).
  *
  * The vCPU is out of the guest for good; only find_missing enters it once more, for at most one instruction. */
 #include "vmm/tender/tender.h"

@@ -22,10 +22,8 @@ from typing import Any
 from vmm.tender import seccomp
 from vmm.tender._vcpu import ffi, lib
 
-_NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = (
-    0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000,
-)  # fmt: skip
-_EMPTY, _OWN = _NEWUTS | _NEWIPC | _NEWNET, _NEWNS | _NEWPID
+_EMPTY: int = lib.CLONE_NEWUTS | lib.CLONE_NEWIPC | lib.CLONE_NEWNET
+_OWN: int = lib.CLONE_NEWNS | lib.CLONE_NEWPID
 _CAP_SYS_ADMIN = 21
 
 _DATA_MAX = 256 << 20  # private memory beside a VM's own
@@ -62,7 +60,7 @@ def share() -> bool:
 
 
 def _namespaces(as_root: bool) -> int:
-    return _OWN if as_root else _EMPTY | _OWN | _NEWUSER
+    return _OWN if as_root else _EMPTY | _OWN | lib.CLONE_NEWUSER
 
 
 def describe(
@@ -82,11 +80,11 @@ def describe(
     for each in none:
         limits[each] = 0
     program = ffi.new("char[]", seccomp.program(profile, tuple(files)))
-    uid, gid = _outer_ids
-    values: dict[str, Any] = {"namespaces": _namespaces(as_root), "as_root": as_root}
-    values |= {"uid": uid, "gid": gid, "limits": limits}
-    values |= {"filter": program, "instructions": len(program) // seccomp.INSTRUCTION_SIZE}
-    return ffi.new("struct jail *", values), program
+    made = ffi.new("struct jail *", {"as_root": as_root, "limits": limits})
+    made.namespaces = _namespaces(as_root)
+    made.uid, made.gid = _outer_ids
+    made.filter, made.instructions = program, len(program) // seccomp.INSTRUCTION_SIZE
+    return made, program
 
 
 def fork(*, as_root: bool) -> int:

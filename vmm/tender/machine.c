@@ -35,7 +35,9 @@ int machine_make(struct machine *vm, const struct kvm_host *kvm, void *ram, uint
     vm->vcpu.stats = stats;
     if (vm->vcpu.run == MAP_FAILED)
         return -1;
-    vcpu_init(&vm->vcpu);
+    vm->vcpu.regs = &vm->vcpu.run->s.regs.regs;
+    vm->vcpu.hold = HOLD_NEW | HOLD_SPARE;
+    memset(vm->vcpu.doorbells, DOORBELL_NONE, sizeof vm->vcpu.doorbells);
     return 0;
 }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -25,17 +25,9 @@ class Rule(NamedTuple):
 
 
 Allowed = dict[str, tuple[Rule, ...]]  # name of a system call -> conditions that must all hold
-Filter = Mapping[int, tuple[Rule, ...]]  # the same by number
 
-SYSTEM_CALLS = {
-    "read": 0, "write": 1, "close": 3, "poll": 7, "mmap": 9, "mprotect": 10, "munmap": 11, "brk": 12,
-    "rt_sigprocmask": 14, "rt_sigreturn": 15, "ioctl": 16, "sched_yield": 24, "mremap": 25, "madvise": 28,
-    "nanosleep": 35, "getpid": 39, "sendmsg": 46, "recvmsg": 47, "clone": 56, "exit": 60,
-    "sigaltstack": 131, "gettid": 186, "futex": 202, "restart_syscall": 219, "clock_gettime": 228,
-    "clock_nanosleep": 230, "exit_group": 231, "epoll_wait": 232, "epoll_ctl": 233, "tgkill": 234,
-    "ppoll": 271, "set_robust_list": 273, "epoll_pwait": 281, "getrandom": 318, "rseq": 334,
-    "clone3": 435, "epoll_pwait2": 441,
-}  # fmt: skip
+# Numbers by name.
+SYSTEM_CALLS = {name.removeprefix("SYS_"): getattr(lib, name) for name in dir(lib) if name.startswith("SYS_")}
 
 _EXECUTABLE = 4  # PROT_EXEC
 _MADVISE = (4, 8, 10)  # DONTNEED, FREE, DONTFORK; REMOVE would punch holes into shared memory
@@ -47,18 +39,18 @@ TENDER_IOCTLS = (
 )  # fmt: skip
 
 
-def _common() -> Allowed:
-    plain = (
-        "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 "
-        "epoll_ctl poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime "
-        "clock_nanosleep nanosleep sched_yield getpid gettid getrandom exit exit_group "
-        "rseq set_robust_list"  # how a thread begins, perhaps only just after the filter came
-    )
-    allowed: Allowed = dict.fromkeys(plain.split(), ())
-    allowed["mmap"] = allowed["mprotect"] = (Rule(2, (0,), _EXECUTABLE),)
-    allowed["madvise"] = (Rule(2, _MADVISE),)
-    allowed["tgkill"] = (Rule(0, (1,)),)  # in its own process, which is the first of its namespace
-    return allowed
+_PLAIN = (
+    "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 epoll_ctl "
+    "poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep "
+    "nanosleep sched_yield getpid gettid getrandom exit exit_group "
+    "rseq set_robust_list"  # how a thread begins, perhaps only just after the filter came
+)
+_COMMON: Allowed = dict.fromkeys(_PLAIN.split(), ()) | {
+    "mmap": (Rule(2, (0,), _EXECUTABLE),),
+    "mprotect": (Rule(2, (0,), _EXECUTABLE),),
+    "madvise": (Rule(2, _MADVISE),),
+    "tgkill": (Rule(0, (1,)),),  # in its own process, which is the first of its namespace
+}
 
 
 # What a profile allows beside that, given the descriptors whose contents may be freed. Devices, and tenders
@@ -68,9 +60,9 @@ PROFILES: dict[str, Callable[[tuple[int, ...]], Allowed]] = {
 }
 
 
-def filter_for(profile: str, files: tuple[int, ...] = ()) -> Filter:
-    """The allow-list of a jail profile."""
-    allowed = _common() | PROFILES[profile](files)
+def filter_for(profile: str, files: tuple[int, ...] = ()) -> dict[int, tuple[Rule, ...]]:
+    """The allow-list of a jail profile, by number."""
+    allowed = _COMMON | PROFILES[profile](files)
     return {SYSTEM_CALLS[name]: rules for name, rules in allowed.items()}
 
 
@@ -84,9 +76,10 @@ _Instruction = tuple[int, int, int, int]
 INSTRUCTION_SIZE = 8
 
 
-def compile_filter(allowed: Filter) -> bytes:
-    """The BPF program; each system call's block falls through to the next where the number differs."""
-    program: list[_Instruction] = [
+@lru_cache(maxsize=8)
+def program(profile: str, files: tuple[int, ...] = ()) -> bytes:
+    """The filter as a BPF program; each call's block falls through to the next where the number differs."""
+    code: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_IF_EQUAL, 1, 0, _X86_64),
         (_RETURN, 0, 0, _KILL),
@@ -94,12 +87,12 @@ def compile_filter(allowed: Filter) -> bytes:
         (_IF_GREATER_EQUAL, 0, 1, _X32),
         (_RETURN, 0, 0, _KILL),
     ]
-    blocks = {number: _conditions(rules) for number, rules in allowed.items()}
+    blocks = {number: _conditions(rules) for number, rules in filter_for(profile, files).items()}
     blocks[SYSTEM_CALLS["clone3"]] = [(_RETURN, 0, 0, _ERROR | errno.ENOSYS)]
     for number, block in blocks.items():
-        program += [(_IF_EQUAL, 0, len(block), number), *block]
-    program.append((_RETURN, 0, 0, _ERROR | errno.EPERM))
-    return b"".join(struct.pack("<HBBI", *each) for each in program)
+        code += [(_IF_EQUAL, 0, len(block), number), *block]
+    code.append((_RETURN, 0, 0, _ERROR | errno.EPERM))
+    return b"".join(struct.pack("<HBBI", *each) for each in code)
 
 
 def _conditions(rules: tuple[Rule, ...]) -> list[_Instruction]:
@@ -112,9 +105,3 @@ def _conditions(rules: tuple[Rule, ...]) -> list[_Instruction]:
             block.append((_IF_EQUAL, left + 1, 0, value))
         block.append((_RETURN, 0, 0, _ERROR | errno.EPERM))
     return [*block, (_RETURN, 0, 0, _ALLOW)]
-
-
-@lru_cache(maxsize=8)
-def program(profile: str, files: tuple[int, ...] = ()) -> bytes:
-    """The compiled filter."""
-    return compile_filter(filter_for(profile, files))

@@ -55,7 +55,6 @@ struct vcpu {
     int32_t doorbells[R3_DOORBELLS];  /* the eventfd, or DOORBELL_NONE */
 };
 
-void vcpu_init(struct vcpu *vcpu);
 int vcpu_run(struct vcpu *vcpu);
 int vcpu_step(struct vcpu *vcpu);
 void vcpu_hold(struct vcpu *vcpu, uint32_t bits);

@@ -1,8 +1,8 @@
 """The only CPL0 code and tables of a VM: descriptor tables, and a stub per vector that reports it.
 
-A stub is `out %al, $vector`, so the exit's port is the vector, and then the way back (`iretq`, after
-dropping an error code), which a debugger may use. The CPU has pushed the frame to the trap stack by
-then; faults.c reads it from there. #DF and NMI have a stack of their own.
+A stub is `out %al, $vector`, so the exit's port is the vector; nobody comes back from there. The CPU has
+pushed the frame to the trap stack by then; faults.c reads it from there. #DF and NMI have a stack of their
+own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ GDT_LIMIT = 10 * 8 - 1
 IDT_LIMIT = 256 * 16 - 1
 STUB_SIZE = 16
 NMI, BREAKPOINT, DOUBLE_FAULT = 2, 3, 8
-WITH_ERROR_CODE = frozenset((8, 10, 11, 12, 13, 14, 17, 21, 29, 30))
 
 _ON_IST = frozenset((NMI, DOUBLE_FAULT))
 
@@ -33,16 +32,13 @@ def _gate(vector: int) -> bytes:
 
 
 def _stub(vector: int) -> bytes:
-    drop = b"\x48\x83\xc4\x08" if vector in WITH_ERROR_CODE else b""  # add $8, %rsp
-    return (bytes((0xE6, vector)) + drop + b"\x48\xcf").ljust(STUB_SIZE, b"\xcc")
+    return bytes((0xE6, vector)).ljust(STUB_SIZE, b"\xcc")
 
 
 def build() -> dict[int, bytes]:
     """The pages by guest-physical address."""
     gdt = [0] * 10
     gdt[2] = 0x00AF9B000000FFFF  # CPL0 code, 64 bit; all types are "accessed", so the CPU never writes here
-    gdt[3] = 0x00CF93000000FFFF  # CPL0 data
-    gdt[4] = 0x00CFFB000000FFFF  # CPL3 code, 32 bit (never used; SYSRET's layout)
     gdt[5] = 0x00CFF3000000FFFF  # CPL3 data
     gdt[6] = 0x00AFFB000000FFFF  # CPL3 code, 64 bit
     gdt[8] = 0x8B << 40 | (TSS & 0xFFFFFF) << 16 | (TSS >> 24 & 0xFF) << 56 | TSS_LIMIT  # busy

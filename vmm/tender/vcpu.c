@@ -185,10 +185,3 @@ int vcpu_step(struct vcpu *vcpu) {
     while (!what);
     return what;
 }
-
-/* Complete a vCPU whose `run` has been set. */
-void vcpu_init(struct vcpu *vcpu) {
-    vcpu->regs = &vcpu->run->s.regs.regs;
-    vcpu->hold = HOLD_NEW | HOLD_SPARE;
-    memset(vcpu->doorbells, DOORBELL_NONE, sizeof vcpu->doorbells);
-}

@@ -80,7 +80,6 @@ def _run_device(sock: int, file: int, config: dict[str, Any]) -> NoReturn:
 
 def main(sock: socket.socket) -> NoReturn:
     """The zygote's life. Must be called before the hypervisor opens anything a child should not inherit."""
-    status = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the hypervisor decides about the end
         zygote = Zygote(sock, Kvm())
@@ -88,14 +87,13 @@ def main(sock: socket.socket) -> NoReturn:
         gc.freeze()  # what is here now stays; children never look through it again
         try:
             zygote.serve()
-            status = 0
         finally:
             for pid in zygote.children:  # a stopped one would not see that its socket has closed
                 os.kill(pid, signal.SIGKILL)
     except (KvmError, OSError, wire.WireError) as error:
         wire.send(sock, wire.Kind.SPAWNED, 0, (0,), str(error).encode())  # in vain if the hypervisor has gone
     finally:
-        os._exit(status)
+        os._exit(0)
 
 
 if __name__ == "__main__":  # a restarted zygote: argument 1 is the descriptor of its socket

@@ -33,7 +33,7 @@ use rt::{abi, info, log, ServerPort};
 use service::Service;
 
 // It keeps nothing that outlives it: clients open their files again and send again what was not answered.
-rt::component! { fresh: serve, restart: serve, update: serve }
+rt::component! { fresh: serve, restart: serve, update: updated }
 
 /// Heap that is not cache: walks (0.4 MiB), paths of 512 requests (2.5 MiB), handles, rings' records.
 const HEAP_RESERVE: usize = 4 << 20;
@@ -48,9 +48,22 @@ const REMOUNT_MS: u64 = 500;
 
 fn serve() {
     let mut disk = BlockDevice::open("blk");
-    let mut mounted = start(&mut disk);
-    let mut port = ServerPort::open(&fs::PROTOCOL, "fs");
+    let mounted = start(&mut disk);
+    let port = ServerPort::open(&fs::PROTOCOL, "fs");
     rt::ready();
+    go_on(disk, mounted, port);
+}
+
+/// The disk belongs to the version before until this one is ready.
+fn updated() {
+    let mut disk = BlockDevice::open("blk");
+    let port = ServerPort::open(&fs::PROTOCOL, "fs");
+    rt::ready();
+    let mounted = start(&mut disk);
+    go_on(disk, mounted, port);
+}
+
+fn go_on(mut disk: BlockDevice, mut mounted: Result<Service<rt::Ticket>, Unusable>, mut port: ServerPort) {
     if let Err(Unusable::Image(sentence)) = mounted {
         log!(error, "the disk image: {}; build it with `r3s3 image build`", sentence);
     }

@@ -44,7 +44,7 @@ struct r3_blk_read_returns {
 _Static_assert(offsetof(struct r3_blk_read_returns, bytes) == 0, "bytes");
 _Static_assert(sizeof(struct r3_blk_read_returns) <= 40, "size");
 
-/* Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush. */
+/* Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush. Not replayed. */
 #define R3_BLK_OP_WRITE 3
 struct r3_blk_write_args {
     uint64_t sector;

@@ -17,6 +17,7 @@ pub static INFO: Operation = Operation {
     id: 1,
     name: "info",
     idempotent: true,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -29,6 +30,7 @@ pub static READ: Operation = Operation {
     id: 2,
     name: "read",
     idempotent: true,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -36,11 +38,12 @@ pub static READ: Operation = Operation {
     output_max: 0,
 };
 
-/// Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush.
+/// Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush. Not replayed.
 pub static WRITE: Operation = Operation {
     id: 3,
     name: "write",
-    idempotent: true,
+    idempotent: false,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -53,6 +56,7 @@ pub static FLUSH: Operation = Operation {
     id: 4,
     name: "flush",
     idempotent: true,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -65,6 +69,7 @@ pub static DISCARD: Operation = Operation {
     id: 5,
     name: "discard",
     idempotent: true,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -77,6 +82,7 @@ pub static READ_GRANT: Operation = Operation {
     id: 6,
     name: "read_grant",
     idempotent: true,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -89,6 +95,7 @@ pub static WRITE_GRANT: Operation = Operation {
     id: 7,
     name: "write_grant",
     idempotent: true,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -388,7 +395,8 @@ pub trait Server {
         Answer::Failed(Error::NOSYS)
     }
 
-    /// Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush.
+    /// Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush. Not
+    /// replayed.
     /// Errors: io, inval, range, rofs, nospc.
     fn write(&mut self, call: &mut Call<'_>, args: WriteArgs) -> Answer<WriteReturns> {
         Answer::Failed(Error::NOSYS)
@@ -566,7 +574,8 @@ impl Client {
         self.0.submit(&READ, args.pack(), &[])
     }
 
-    /// Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush.
+    /// Write `bytes` (a multiple of 512) from the pool to `sector`. Durable after the next flush. Not
+    /// replayed.
     pub fn write(&mut self, args: &WriteArgs) -> Result<WriteReturns, Error> {
         let reply = self.0.call(&WRITE, args.pack(), &[], &mut [])?;
         Ok(WriteReturns::unpack(&reply.args))

@@ -4,7 +4,9 @@
 
 #![no_std]
 
+pub mod audio;
 pub mod blk;
+pub mod count;
 pub mod edu;
 pub mod fs;
 pub mod log;

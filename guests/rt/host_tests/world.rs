@@ -19,6 +19,7 @@ const fn operation(id: u16, name: &'static str) -> Operation {
         id,
         name,
         idempotent: true,
+        exactly_once: false,
         sticky: false,
         ends: None,
         key_mask: 0,

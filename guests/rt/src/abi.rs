@@ -17,8 +17,6 @@ pub const SLOT_DATA_MAX: usize = 0x100000;
 pub const VM_MEMORY_MAX: usize = 0x40000000;
 /// bytes of an interface name, NUL padded
 pub const NAME_MAX: usize = 16;
-/// bytes of a program's arguments
-pub const ARGS_MAX: usize = 0x200000;
 /// bytes of one log or panic message
 pub const LOG_MAX: usize = 1024;
 /// bytes of one output hypercall
@@ -114,6 +112,8 @@ pub const DOORBELL_QUEUE: usize = 64;
 // status_page: first page of the read-only window: one entry per channel, written by the hypervisor
 /// u32 state, u32 epoch, u64 reserved
 pub const STATUS_ENTRY_SIZE: usize = 16;
+/// u32: 1 while a live update wants this instance to come to rest (hypercall `quiesce`)
+pub const STATUS_QUIESCE: usize = 0x7f8;
 /// u64, ns since 1970 (UTC) when this instance was started: guests print dates, never trust them
 pub const STATUS_WALL_CLOCK: usize = 0x800;
 
@@ -158,6 +158,12 @@ pub const REGION_KIND_TELEMETRY: u32 = 5;
 pub const REGION_KIND_ARGUMENTS: u32 = 6;
 /// registers of a device; to be touched only once VRING_STARTED says so
 pub const REGION_KIND_MMIO: u32 = 7;
+
+// on_corruption: what to do about state that fails its checksum
+/// go on with the copy of an earlier commit, if that one is sound
+pub const ON_CORRUPTION_OLDER_COPY: u32 = 0;
+/// begin anew
+pub const ON_CORRUPTION_FRESH: u32 = 1;
 
 // log_level
 pub const LOG_LEVEL_ERROR: u32 = 0;
@@ -295,6 +301,8 @@ pub const HYPERCALL_DMA_OPEN: u64 = 13;
 pub const HYPERCALL_DMA_CLOSE: u64 = 14;
 /// (grant, channel, offset, address, length) copy to a grant of the channel's peer
 pub const HYPERCALL_COPY_TO_GRANT: u64 = 16;
+/// () every request taken is answered, as a live update wants it; waits until that is over: 0 if it was called off
+pub const HYPERCALL_QUIESCE: u64 = 18;
 /// (channel, reason) close the own connection to a peer that breaks the protocol
 pub const HYPERCALL_COMPLAIN: u64 = 15;
 
@@ -310,7 +318,8 @@ pub struct Slot {
     pub status: i32,
     /// bytes valid in the data buffer
     pub length: u32,
-    pub reserved: u32,
+    /// of a request: the instance that counted its tag, or that began the state its tag is counted in
+    pub session: u32,
     pub args: [u64; 5],
 }
 
@@ -322,7 +331,7 @@ impl Slot {
     pub const OFFSET_EPOCH: usize = 8;
     pub const OFFSET_STATUS: usize = 12;
     pub const OFFSET_LENGTH: usize = 16;
-    pub const OFFSET_RESERVED: usize = 20;
+    pub const OFFSET_SESSION: usize = 20;
     pub const OFFSET_ARGS: usize = 24;
 }
 
@@ -435,7 +444,10 @@ pub struct RegionEntry {
     pub iova: u64,
     /// of a pool: bytes of one buffer; of a vring: its queue size
     pub unit: u64,
-    pub reserved: u64,
+    /// of a state region: the version of what is in it
+    pub schema: u32,
+    /// of a state region
+    pub on_corruption: u32,
 }
 
 impl RegionEntry {
@@ -447,7 +459,8 @@ impl RegionEntry {
     pub const OFFSET_SIZE: usize = 32;
     pub const OFFSET_IOVA: usize = 40;
     pub const OFFSET_UNIT: usize = 48;
-    pub const OFFSET_RESERVED: usize = 56;
+    pub const OFFSET_SCHEMA: usize = 56;
+    pub const OFFSET_ON_CORRUPTION: usize = 60;
 }
 
 const _: () = assert!(core::mem::size_of::<RegionEntry>() == RegionEntry::SIZE);

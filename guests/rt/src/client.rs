@@ -18,6 +18,7 @@ use crate::replay::Restore;
 use crate::request::{Completion, Entry, Operation, Phase, Reply, Tag};
 use crate::ring::ClientRing;
 use crate::shared::Shared;
+use crate::state::Outbox;
 use crate::telemetry;
 use crate::time;
 use crate::wait::{wait, Source};
@@ -57,6 +58,10 @@ pub struct Client {
     pub(crate) awaits_first_replay: bool,
     /// Anything sent in this epoch? Then a server that was away cannot simply be gone on with.
     pub(crate) used: bool,
+    /// The first buffers are an outbox's, so many.
+    reserved: usize,
+    /// This instance, in which `sequence` counts.
+    session: u32,
     sequence: u32,
     order: u64,
     /// No deadline is earlier.
@@ -90,6 +95,8 @@ impl Client {
             restore: Restore::new(),
             awaits_first_replay: false,
             used: false,
+            reserved: 0,
+            session: info::instance() as u32,
             sequence: 0,
             order: 0,
             next_deadline: u64::MAX,
@@ -178,11 +185,28 @@ impl Client {
         }
         let buffer = self.free.pop().ok_or(Error::AGAIN)?;
         self.sequence = (self.sequence + 1) & 0xff_ffff;
-        self.order += 1;
         let tag = self.sequence << 8 | u32::from(buffer);
-        let entry = &mut self.entries[usize::from(buffer)];
+        self.accept_request(tag, self.session, operation, args, input, limit);
+        self.start(usize::from(buffer));
+        Ok(Tag(tag))
+    }
+
+    /// Fills the entry of a request.
+    fn accept_request(
+        &mut self,
+        tag: u32,
+        session: u32,
+        operation: &'static Operation,
+        args: [u64; 5],
+        input: &[u8],
+        limit: u64,
+    ) {
+        let buffer = Tag(tag).buffer();
+        self.order += 1;
+        let entry = &mut self.entries[buffer];
         entry.phase = Phase::Queued;
         entry.tag = tag;
+        entry.session = session;
         entry.order = self.order;
         entry.operation = operation;
         entry.args = args;
@@ -192,11 +216,42 @@ impl Client {
         entry.replayed = false;
         entry.excused = false;
         telemetry::add(telemetry::CALLS, 1);
+    }
+
+    /// Sends an accepted request, if there is a server.
+    fn start(&mut self, buffer: usize) {
         self.follow();
-        if self.connection == Connection::Open && self.entries[usize::from(buffer)].phase == Phase::Queued {
-            self.send(usize::from(buffer));
+        if self.connection == Connection::Open && self.entries[buffer].phase == Phase::Queued {
+            self.send(buffer);
         }
-        Ok(Tag(tag))
+    }
+
+    /// Submits what is in an outbox and not yet under way: after every commit that has put something in, and first of
+    /// all at the start, when it is what the instance before has left. Every request completes, as by `submit`; take it
+    /// out in the transaction that uses its answer, commit, then `release`: what is still in is sent again.
+    /// `operations`: those of the protocol. Panics if requests were submitted before the first time.
+    pub fn submit_all<const N: usize>(&mut self, outbox: &Outbox<N>, operations: &[&'static Operation]) {
+        if self.reserved < N {
+            assert!(N <= self.entries.len() && self.free.len() == self.entries.len(), "the outbox comes first");
+            self.reserved = N;
+            self.free.retain(|buffer| usize::from(*buffer) >= N);
+        }
+        for (request, input) in outbox.in_order() {
+            let buffer = Tag(request.tag).buffer();
+            if self.entries[buffer].phase != Phase::Free {
+                continue;
+            }
+            let found = operations.iter().find(|operation| u32::from(operation.id) == request.op);
+            let operation = *found.expect("an operation of the outbox's protocol");
+            self.accept_request(request.tag, outbox.session(), operation, request.args, &input, self.default_limit);
+            if !self.channel.allows(operation.id) {
+                self.finish(buffer, Err(Error::PERM));
+            } else if self.connection == Connection::Gone {
+                self.finish(buffer, Err(Error::DEAD));
+            } else {
+                self.start(buffer);
+            }
+        }
     }
 
     /// The next completion, if one is there. Never waits; reconnects and replays when the server was replaced.
@@ -250,7 +305,14 @@ impl Client {
         if entry.late {
             entry.phase = Phase::Late;
         } else {
-            entry.phase = Phase::Free;
+            self.set_free(buffer);
+        }
+    }
+
+    /// The request of this buffer is over for everybody.
+    pub(crate) fn set_free(&mut self, buffer: usize) {
+        self.entries[buffer].phase = Phase::Free;
+        if buffer >= self.reserved {
             self.free.push(buffer as u8);
         }
     }
@@ -354,6 +416,7 @@ impl Client {
             tag: entry.tag,
             epoch: self.channel.epoch(),
             length: entry.input.len() as u32,
+            session: entry.session,
             args: entry.args,
             ..Slot::default()
         };
@@ -440,8 +503,7 @@ impl Client {
             // It was reported as expired long ago; all that is left is to have its buffer back.
             entry.late = false;
             if entry.phase == Phase::Late {
-                entry.phase = Phase::Free;
-                self.free.push(buffer as u8);
+                self.set_free(buffer);
             }
             return Ok(());
         }
@@ -580,6 +642,16 @@ impl Source for Client {
 
     fn deadline(&self) -> Option<u64> {
         self.sleep_deadline()
+    }
+
+    /// A device may still write to the pool, which the next version gets, too.
+    fn may_rest(&self) -> Option<bool> {
+        let under_way = self.entries.iter().any(|entry| entry.phase == Phase::Sent || entry.late);
+        if under_way && info::pool_of(self.channel.index()).is_some() {
+            Some(false)
+        } else {
+            None
+        }
     }
 }
 

@@ -54,6 +54,24 @@ pub fn reset() {
     );
 }
 
+std::thread_local! {
+    static STORED: RefCell<Option<Box<dyn FnMut()>>> = RefCell::new(None);
+}
+
+/// Calls `hook` after every store to a state region, in place of the one before.
+pub fn after_stores(hook: Option<Box<dyn FnMut()>>) {
+    STORED.with(|stored| *stored.borrow_mut() = hook);
+}
+
+/// There was a store to a state region.
+pub fn stored() {
+    STORED.with(|stored| {
+        if let Some(hook) = stored.borrow_mut().as_mut() {
+            hook();
+        }
+    });
+}
+
 /// Writes to the info pages.
 pub fn write<T: Copy>(offset: usize, value: T) {
     assert!(offset + core::mem::size_of::<T>() <= abi::INFO_PAGES * abi::PAGE_SIZE);

@@ -1,5 +1,7 @@
 //! Tests of the runtime that need no VM: `python -m images.guests --host-tests rt`.
 
+#[path = "../host_tests/exactly_once.rs"]
+mod exactly_once;
 #[path = "../host_tests/heap.rs"]
 mod heap;
 #[path = "../host_tests/hostile.rs"]
@@ -20,5 +22,9 @@ mod ring;
 mod sessions;
 #[path = "../host_tests/sleeping.rs"]
 mod sleeping;
+#[path = "../host_tests/state.rs"]
+mod state;
+#[path = "../host_tests/state_damage.rs"]
+mod state_damage;
 #[path = "../host_tests/world.rs"]
 mod world;

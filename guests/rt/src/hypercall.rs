@@ -29,6 +29,11 @@ pub fn start() {
     let _ = call(abi::HYPERCALL_START, [0; 6]);
 }
 
+/// Rests, as a live update has asked, with every request answered; returns if that is called off.
+pub fn quiesce() {
+    let _ = call(abi::HYPERCALL_QUIESCE, [0; 6]);
+}
+
 /// Initialisation is over; the service loop begins.
 pub fn ready() {
     let _ = call(abi::HYPERCALL_READY, [0; 6]);

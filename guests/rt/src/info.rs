@@ -123,6 +123,13 @@ pub fn wall_clock_ns() -> u64 {
     unsafe { ptr::read_volatile((platform::status_page() + abi::STATUS_WALL_CLOCK) as *const u64) }
 }
 
+/// Is this instance to come to rest, because a new version of it is about to take over?
+#[inline]
+pub fn is_to_rest() -> bool {
+    // SAFETY: within the status page, which is mapped for the VM's life; aligned.
+    unsafe { ptr::read_volatile((platform::status_page() + abi::STATUS_QUIESCE) as *const u32) != 0 }
+}
+
 /// One channel end of this VM, as its entry is now.
 #[derive(Clone, Copy)]
 pub struct ChannelInfo {

@@ -33,6 +33,7 @@ pub mod server;
 pub mod session;
 pub mod shared;
 pub mod start;
+pub mod state;
 pub mod telemetry;
 pub mod time;
 pub mod wait;

@@ -2,7 +2,8 @@
 //!
 //! 1. The status page says `dead`: nothing is sent any more, deadlines stand still.
 //! 2. It says `reopen`: output bytes that the program has not released are saved, the rings are exchanged.
-//! 3. Requests that were sent, not answered, and may not be repeated, fail with `dead`.
+//! 3. Requests that were sent, not answered, and may not be repeated, fail with `dead`; where there is a pool, those
+//!    not sent yet, too: what they speak of is no longer in it.
 //! 4. Sticky requests are sent, and answered, first: the new server gets its open files back.
 //! 5. Everything unanswered is sent again in the order of submission, then what was queued meanwhile.
 
@@ -118,18 +119,19 @@ impl Client {
     /// Decides about each request the dead server has left: again, or failed; frees the buffers of expired ones.
     fn settle_unanswered(&mut self) {
         let replays = self.channel.replays();
+        let has_pool = info::pool_of(self.channel.index()).is_some();
         for buffer in 0..self.entries.len() {
             let entry = &mut self.entries[buffer];
             entry.late = false;
             match entry.phase {
-                Phase::Sent if replays && entry.operation.idempotent => entry.replayed = true,
-                Phase::Sent => {
+                Phase::Sent if replays && entry.operation.replays() => entry.replayed = true,
+                Phase::Queued if entry.operation.replays() || !has_pool => {}
+                Phase::Sent | Phase::Queued => {
                     telemetry::add(telemetry::FAILED, 1);
                     self.finish(buffer, Err(Error::DEAD));
                 }
                 Phase::Late => {
-                    entry.phase = Phase::Free;
-                    self.free.push(buffer as u8);
+                    self.set_free(buffer);
                 }
                 _ => {}
             }
@@ -235,8 +237,7 @@ impl Client {
                     self.finish(buffer, Err(Error::DEAD));
                 }
                 Phase::Late => {
-                    entry.phase = Phase::Free;
-                    self.free.push(buffer as u8);
+                    self.set_free(buffer);
                 }
                 _ => {}
             }

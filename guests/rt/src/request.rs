@@ -10,6 +10,8 @@ pub struct Operation {
     pub name: &'static str,
     /// Doing it twice is as good as once: it may be replayed.
     pub idempotent: bool,
+    /// Its server keeps a log of its replies: it may be replayed, and is done once all the same.
+    pub exactly_once: bool,
     /// Remembered after its success and replayed to every new server, until the operation that `ends` it.
     pub sticky: bool,
     /// The sticky operation with the same key that this one ends.
@@ -19,6 +21,13 @@ pub struct Operation {
     /// Most bytes of input and of output; usize::MAX: a whole data buffer.
     pub input_max: usize,
     pub output_max: usize,
+}
+
+impl Operation {
+    /// May it be sent to the successor of a server that has not answered it?
+    pub fn replays(&self) -> bool {
+        self.idempotent || self.exactly_once
+    }
 }
 
 /// Names a request of one client. The same before and after a replay.
@@ -67,6 +76,8 @@ pub(crate) enum Phase {
 pub(crate) struct Entry {
     pub phase: Phase,
     pub tag: u32,
+    /// What the tag is counted in.
+    pub session: u32,
     /// Order of submission: tags wrap, this does not.
     pub order: u64,
     pub operation: &'static Operation,
@@ -91,6 +102,7 @@ static NOTHING: Operation = Operation {
     id: 0,
     name: "nothing",
     idempotent: false,
+    exactly_once: false,
     sticky: false,
     ends: None,
     key_mask: 0,
@@ -103,6 +115,7 @@ impl Entry {
         Entry {
             phase: Phase::Free,
             tag: 0,
+            session: 0,
             order: 0,
             operation: &NOTHING,
             args: [0; 5],

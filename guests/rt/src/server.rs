@@ -12,6 +12,7 @@ use crate::info::{self, Role};
 use crate::request::Operation;
 use crate::session::Session;
 use crate::shared::Shared;
+use crate::state::RequestId;
 use crate::wait::Source;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -45,6 +46,7 @@ pub struct Request {
     pub args: [u64; 5],
     /// Input bytes in the data buffer.
     pub length: u32,
+    pub id: RequestId,
 }
 
 /// What `next` finds.
@@ -226,6 +228,10 @@ impl Source for ServerPort {
         self.sessions.iter().any(Session::ready)
     }
 
+    fn may_rest(&self) -> Option<bool> {
+        Some(!self.sessions.iter().any(Session::is_busy))
+    }
+
     fn announce_sleep(&mut self) {
         self.sessions.iter().for_each(Session::announce_sleep);
     }
@@ -258,6 +264,11 @@ impl<'a> Call<'a> {
     /// Keep it and answer `Later`.
     pub fn ticket(&self) -> Ticket {
         self.request.ticket
+    }
+
+    /// What names this request for ever, for the answers and requests that are part of a state.
+    pub fn id(&self) -> RequestId {
+        self.request.id
     }
 
     /// Input bytes the client says there are, within what the operation takes.

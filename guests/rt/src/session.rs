@@ -7,11 +7,12 @@
 use crate::abi::{self, Slot};
 use crate::channel::{Channel, Protocol, State};
 use crate::error::Error;
-use crate::info::Role;
+use crate::info::{self, Role};
 use crate::kill_point;
 use crate::ring::ServerRing;
 use crate::server::{ClientId, Request, Ticket};
 use crate::shared::Shared;
+use crate::state::RequestId;
 use crate::telemetry;
 use alloc::vec::Vec;
 
@@ -26,6 +27,8 @@ struct InProgress {
 pub(crate) struct Session {
     channel: Channel,
     ring: ServerRing,
+    /// Its place among this component's server ends.
+    number: u32,
     open: bool,
     /// The service has been given a request of this session: it wants to know when it ends.
     known: bool,
@@ -40,6 +43,7 @@ impl Session {
         let channel = Channel::attach(index, Role::Server, protocol)?;
         Ok(Session {
             ring: ServerRing::new(channel.memory(), channel.slots()),
+            number: (0..index).filter(|at| role_of(*at) == Some(Role::Server)).count() as u32,
             open: channel.state() == State::Open,
             known: false,
             parameter: parameter_of(index),
@@ -62,7 +66,7 @@ impl Session {
     #[inline]
     pub fn ready(&self) -> bool {
         match self.channel.state() {
-            State::Open => !self.open || self.ring.has_request(),
+            State::Open => !self.open || (self.ring.has_request() && !info::is_to_rest()),
             State::Reopen => true,
             State::Dead | State::Gone | State::Unused => self.open,
         }
@@ -106,7 +110,7 @@ impl Session {
     /// The next valid request. Requests that only deserve an error are answered here; a client that breaks the
     /// protocol is complained about, and nothing more is taken from it.
     pub fn take(&mut self) -> Option<Request> {
-        if !self.open {
+        if !self.open || info::is_to_rest() {
             return None;
         }
         let slot = match self.ring.take() {
@@ -123,7 +127,8 @@ impl Session {
                 self.in_progress[buffer] = Some(InProgress { tag: slot.tag, op: slot.op, parked: false });
                 kill_point!("server.before_dispatch");
                 let ticket = Ticket { client: self.client(), epoch: self.channel.epoch(), tag: slot.tag };
-                Some(Request { ticket, op: slot.op, args: slot.args, length: slot.length })
+                let id = RequestId::new(self.number, slot.session, slot.tag, slot.op, &slot.args);
+                Some(Request { ticket, op: slot.op, args: slot.args, length: slot.length, id })
             }
             Err(violation) => {
                 self.channel.complain(violation);
@@ -214,6 +219,11 @@ impl Session {
         }
     }
 
+    /// Are there requests taken, neither answered nor held on purpose?
+    pub fn is_busy(&self) -> bool {
+        self.count > self.parked
+    }
+
     pub fn announce_sleep(&self) {
         if self.open {
             self.ring.announce_sleep();
@@ -225,6 +235,10 @@ impl Session {
             self.ring.announce_awake();
         }
     }
+}
+
+fn role_of(index: u32) -> Option<Role> {
+    info::channel(index).and_then(|channel| channel.role())
 }
 
 fn parameter_of(index: u32) -> Vec<u8> {

@@ -25,6 +25,12 @@ pub trait Source {
     /// Nothing is ready and we are about to be idle: wakes those who wait for more than they will get.
     fn before_idle(&mut self) {}
 
+    /// A server port's answer to whether everything it has taken is finished. Who waits for no port is in the
+    /// middle of something. Others may object.
+    fn may_rest(&self) -> Option<bool> {
+        None
+    }
+
     /// The tick at which it wants to be looked at even if nothing happens.
     fn deadline(&self) -> Option<u64> {
         None
@@ -45,6 +51,10 @@ pub fn wait(sources: &mut [&mut dyn Source], until: Option<u64>) -> Woken {
     for source in sources.iter_mut() {
         source.pass_on();
     }
+    if wants_rest(sources) {
+        hypercall::quiesce();
+        return Woken::Ready; // it was called off: there may be requests that we were not to see
+    }
     if any_ready(sources) {
         return Woken::Ready;
     }
@@ -62,7 +72,12 @@ pub fn wait(sources: &mut [&mut dyn Source], until: Option<u64>) -> Woken {
 }
 
 fn any_ready(sources: &mut [&mut dyn Source]) -> bool {
-    sources.iter_mut().any(|source| source.ready())
+    sources.iter_mut().any(|source| source.ready()) || wants_rest(sources)
+}
+
+/// A live update waits for us, and there is nothing left to do before.
+fn wants_rest(sources: &[&mut dyn Source]) -> bool {
+    info::is_to_rest() && sources.iter().filter_map(|source| source.may_rest()).min() == Some(true)
 }
 
 /// Spins as long as the budget allows; None if it is used up.

@@ -5,6 +5,8 @@
 //!     spin        the same, never sleeping
 //!     asleep      a pause before each call, so that a server that does not spin is asleep; itself never
 //!     both        a pause before each call, and asleep as soon as it has called
+//!     state       as `spin`, but `discard` of blk@1, by turns without and with a change of the server's state (its
+//!                 manifest is that of `caller_state`)
 //!     pipelined   DEPTH calls under way at any time, waiting as every program waits
 //!
 //! The exit status is 1 if any call failed.
@@ -17,7 +19,7 @@ extern crate alloc;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use protocols::blk;
+use protocols::blk::{self, DiscardArgs};
 use protocols::log::{self, WriteArgs};
 use rt::shared::full_fence;
 use rt::time::{ns_to_ticks, ticks, ticks_to_ns};
@@ -38,6 +40,7 @@ enum Mode {
     Spin,
     Asleep,
     Both,
+    State,
     Pipelined,
 }
 
@@ -48,14 +51,16 @@ fn main(arguments: rt::Args) -> i32 {
         "spin" => Mode::Spin,
         "asleep" => Mode::Asleep,
         "both" => Mode::Both,
+        "state" => Mode::State,
         "pipelined" => Mode::Pipelined,
-        _ => return say("usage: caller plain|spin|asleep|both|pipelined [COUNT [DEPTH]]\n", 2),
+        _ => return say("usage: caller plain|spin|asleep|both|state|pipelined [COUNT [DEPTH]]\n", 2),
     };
     let count = word(2).parse().unwrap_or(COUNT);
     let depth = word(3).parse().unwrap_or(DEPTH);
     let mut client = blk::Client::connect("blk").expect("interface blk");
     match mode {
         Mode::Pipelined => pipelined(&mut client, count, depth),
+        Mode::State => by_turns(&mut client, count),
         _ => one_by_one(&mut client, mode, count),
     }
 }
@@ -72,7 +77,7 @@ fn one_by_one(client: &mut blk::Client, mode: Mode, count: u64) -> i32 {
             }
         }
         let start = ticks();
-        let answered = call(client, mode);
+        let answered = call(client, mode, 0);
         let took = ticks_to_ns(ticks() - start);
         failed += u64::from(!answered);
         if number >= WARM_UP.min(count) {
@@ -100,12 +105,50 @@ fn one_by_one(client: &mut blk::Client, mode: Mode, count: u64) -> i32 {
     say(&text, i32::from(failed > 0))
 }
 
-/// One call. False: it failed.
-fn call(client: &mut blk::Client, mode: Mode) -> bool {
+/// Calls that change nothing and calls that change 64 bytes of state, side by side.
+fn by_turns(client: &mut blk::Client, count: u64) -> i32 {
+    let mut times = [Vec::with_capacity(count as usize), Vec::with_capacity(count as usize)];
+    let mut failed = 0;
+    for number in 0..WARM_UP + count {
+        for (changes, times) in times.iter_mut().enumerate() {
+            let start = ticks();
+            failed += u64::from(!call(client, Mode::State, changes as u64 * (number + 1)));
+            if number >= WARM_UP {
+                times.push(ticks() - start);
+            }
+        }
+    }
+    let [without, with] = times.map(|mut times: Vec<u64>| {
+        times.sort_unstable();
+        [500, 990].map(|part| ticks_to_ns(times.get((times.len() as u64 * part / 1000) as usize).copied().unwrap_or(0)))
+    });
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{{\"mode\": \"{:?}\", \"calls\": {}, \"failed\": {}, \"without_ns\": {}, \"with_ns\": {}, \
+         \"without_p99_ns\": {}, \"with_p99_ns\": {}, {}}}",
+        Mode::State,
+        2 * count,
+        failed,
+        without[0],
+        with[0],
+        without[1],
+        with[1],
+        counters(),
+    );
+    say(&text, i32::from(failed > 0))
+}
+
+/// One call; `sector` is for those that may change something. False: it failed.
+fn call(client: &mut blk::Client, mode: Mode, sector: u64) -> bool {
     if mode == Mode::Plain {
         return client.flush().is_ok();
     }
-    let tag = match client.submit_flush() {
+    let tag = match mode {
+        Mode::State => client.submit_discard(&DiscardArgs { sector, sectors: 1 }),
+        _ => client.submit_flush(),
+    };
+    let tag = match tag {
         Ok(tag) => tag,
         Err(_) => return false,
     };

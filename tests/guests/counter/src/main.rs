@@ -1,77 +1,70 @@
-//! Counts. The last of a chain: what must happen exactly once happens here, and is kept in a state region.
+//! Counts. The last of a chain: what must happen exactly once happens here.
 //!
-//! `discard(sector: N, sectors: AMOUNT)` of blk@1 appends AMOUNT as entry N of the ledger: if N is the next one; a
-//! number that was there before changes nothing; one further on means that something was lost. `read(sector: N)`
-//! tells entry N, or for N = 0 how many there are.
+//! `add` of count@1 appends an amount to the ledger, each time it is asked. That a request which is repeated, because
+//! somebody died before its answer was there, is not done again is the work of the replies kept in the same state.
 
 #![no_std]
 #![no_main]
 
-use protocols::blk::{self, DiscardArgs, ReadArgs, ReadReturns};
-use rt::info::{self, RegionKind};
-use rt::{Answer, Call, Error, ServerPort, Shared};
+use protocols::count::{self, AddArgs, AddReturns, EntryArgs, EntryReturns};
+use rt::state::{self, Cell, Replies, State};
+use rt::{Answer, Call, Error, ServerPort};
 
-rt::component! { fresh: fresh, restart: serve, update: serve }
+rt::component! { fresh: serve, restart: serve, update: serve }
 
-/// The ledger: how many entries there are, then the entries.
-struct Ledger(Shared);
+const ENTRIES: usize = 64_000;
 
-const LENGTH: usize = 0;
-const ENTRIES: usize = 8;
-
-impl Ledger {
-    fn open() -> Ledger {
-        let region = info::region(RegionKind::State, None).and_then(|region| region.memory().ok());
-        Ledger(region.expect("a state region"))
-    }
-
-    fn length(&self) -> u64 {
-        self.0.load_u64(LENGTH)
-    }
-
-    fn has_room(&self, number: u64) -> bool {
-        (number as usize) < (self.0.len() - ENTRIES) / 4
+state::plain! {
+    struct Ledger {
+        replies: Replies<4, 32>,
+        length: Cell<u64>,
+        entries: [Cell<u32>; ENTRIES],
     }
 }
 
-impl blk::Server for Ledger {
-    fn discard(&mut self, _: &mut Call<'_>, args: DiscardArgs) -> Answer<()> {
-        let number = args.sector;
-        if number == 0 || !self.has_room(number) || number > self.length() + 1 {
-            return Answer::Failed(Error::RANGE);
-        }
-        if number == self.length() + 1 {
-            self.0.store_u32(ENTRIES + 4 * number as usize, args.sectors as u32);
-            rt::kill_point!("counter.before_commit");
-            // This store is the commit: before it nothing has happened, after it everything has.
-            self.0.store_u64(LENGTH, number);
-            rt::kill_point!("counter.after_commit");
-        }
-        Answer::Done(())
+struct Counter(State<Ledger>);
+
+impl count::Server for Counter {
+    fn answered(&mut self, call: &Call<'_>) -> Option<Answer<[u64; 5]>> {
+        self.0.replies.find(call)
     }
 
-    fn read(&mut self, _: &mut Call<'_>, args: ReadArgs) -> Answer<ReadReturns> {
-        match args.sector {
-            0 => Answer::Done(ReadReturns { bytes: self.length() as u32 }),
-            number if number <= self.length() => {
-                Answer::Done(ReadReturns { bytes: self.0.load_u32(ENTRIES + 4 * number as usize) })
+    fn add(&mut self, call: &mut Call<'_>, args: AddArgs) -> Answer<AddReturns> {
+        let number = self.0.length.get() + 1;
+        let entry = match self.0.entries.get(number as usize - 1) {
+            Some(entry) => entry,
+            None => return Answer::Failed(Error::NOSPC),
+        };
+        let answer = Answer::Done(AddReturns { number });
+        let mut tx = self.0.begin();
+        entry.set(&mut tx, args.amount as u32);
+        self.0.length.set(&mut tx, number);
+        let kept = self.0.replies.keep(&mut tx, call.id(), &answer.map(|values| values.pack()), &[]);
+        match kept.and_then(|()| tx.commit()) {
+            Ok(()) => answer,
+            Err(error) => Answer::Failed(error),
+        }
+    }
+
+    fn entry(&mut self, _: &mut Call<'_>, args: EntryArgs) -> Answer<EntryReturns> {
+        let length = self.0.length.get();
+        match args.number {
+            0 => Answer::Done(EntryReturns { amount: length }),
+            number if number <= length => {
+                Answer::Done(EntryReturns { amount: u64::from(self.0.entries[number as usize - 1].get()) })
             }
             _ => Answer::Failed(Error::RANGE),
         }
     }
 }
 
-fn fresh() {
-    Ledger::open().0.store_u64(LENGTH, 0);
-    serve();
-}
-
 fn serve() {
-    let mut ledger = Ledger::open();
-    let mut port = ServerPort::open(&blk::PROTOCOL, "count");
+    let (ledger, _) = state::open("ledger");
+    let mut counter = Counter(ledger);
+    let mut port = ServerPort::open(&count::PROTOCOL, "count");
     rt::ready();
     loop {
-        blk::serve(&mut port, &mut ledger);
+        count::serve(&mut port, &mut counter);
         rt::wait(&mut [&mut port], None);
     }
 }

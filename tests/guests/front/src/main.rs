@@ -9,7 +9,7 @@ extern crate alloc;
 
 use alloc::string::String;
 use core::fmt::Write;
-use protocols::blk::{self, DiscardArgs, ReadArgs};
+use protocols::count::{self, AddArgs, EntryArgs};
 use protocols::log::{self, WriteArgs};
 use rt::time::{ns_to_ticks, ticks, ticks_to_ns};
 use rt::{telemetry, Error};
@@ -29,13 +29,13 @@ fn main(arguments: rt::Args) -> i32 {
     let word = |index: usize| core::str::from_utf8(arguments.get(index).unwrap_or(b"")).unwrap_or("");
     let count: u64 = word(1).parse().unwrap_or(1000);
     let pause = ns_to_ticks(word(2).parse::<u64>().unwrap_or(0) * 1000);
-    let mut client = blk::Client::connect("count").expect("interface count");
+    let mut client = count::Client::connect("count").expect("interface count");
     let (mut sent, mut answered, mut failed, mut longest) = (0, 0, 0, 0);
     let mut error = 0;
     let mut previous = ticks();
     while answered < count && !(failed > 0 && client.outstanding() == 0) {
         while sent < count && failed == 0 && client.has_room() {
-            match client.submit_discard(&DiscardArgs { sector: sent + 1, sectors: sent + 1 }) {
+            match client.submit_add(&AddArgs { amount: sent + 1 }) {
                 Ok(_) => sent += 1,
                 Err(refused) => {
                     (failed, error) = (failed + 1, refused.number());
@@ -81,8 +81,8 @@ fn main(arguments: rt::Args) -> i32 {
 }
 
 fn audit() -> Result<Finding, Error> {
-    let mut ledger = blk::Client::connect("audit")?;
-    let mut entry = |sector| ledger.read(&ReadArgs { sector, pool_offset: 0, bytes: 0 }).map(|entry| u64::from(entry.bytes));
+    let mut ledger = count::Client::connect("audit")?;
+    let mut entry = |number| ledger.entry(&EntryArgs { number }).map(|entry| entry.amount);
     let mut finding = Finding { entries: entry(0)?, in_order: true, doubled: 0 };
     let mut highest = 0;
     for number in 1..=finding.entries {

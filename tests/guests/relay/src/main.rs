@@ -1,77 +1,50 @@
-//! The middle of a chain: passes `discard` of blk@1 on from its clients to the next server, under numbers of its own.
+//! The middle of a chain: passes `add` of count@1 on from its client to the next server.
 //!
-//! A client's request is named by its token (`sector`). The relay gives it the next number, writes both down in its
-//! state region, and only then calls; a token that comes again (because the relay or its client died) gets the
-//! number it had. So the next server sees every number once or more often, but never two numbers for one token.
+//! What it has been asked is written down, as a request to the next server, before that is sent; what has been answered
+//! is written down before the client is told. So it may die at any time: the client asks again, and finds its request
+//! under way or answered; the request to the next server is sent again under the tag it had.
 //!
-//! As component `naive_relay` it does not read its log: it asks how far the next server is and goes on from there. What goes
-//! wrong then is what the log prevents.
+//! As component `naive_relay` it passes on without writing down. What goes wrong then is what the state prevents.
 
 #![no_std]
 #![no_main]
 
-use protocols::blk::{self, DiscardArgs, ReadArgs};
+use protocols::count::{self, AddArgs, AddReturns};
 use rt::alloc::vec::Vec;
-use rt::info::{self, RegionKind};
-use rt::{Answer, Call, Error, ServerPort, Shared, Tag, Ticket};
+use rt::state::{self, Outbox, Replies, State};
+use rt::{info, Answer, Call, Error, ServerPort, Tag, Ticket};
 
-rt::component! { fresh: fresh, restart: serve, update: serve }
+rt::component! { fresh: serve, restart: serve, update: serve }
 
-/// Entries of the log, many more than a client has requests under way.
-const ENTRIES: u64 = 256;
-const ENTRY_BYTES: usize = 16;
+const SLOTS: usize = 16;
 
-/// Which number each token got: per entry the token, 0 if there is none, and the number.
-struct Log {
-    memory: Shared,
-    last: u64,
-    naive: bool,
-}
-
-impl Log {
-    fn open(next: &mut blk::Client) -> Log {
-        let region = info::region(RegionKind::State, None).and_then(|region| region.memory().ok());
-        let memory = region.expect("a state region");
-        let numbers = (0..ENTRIES as usize).filter(|entry| memory.load_u64(entry * ENTRY_BYTES) != 0);
-        let mut last = numbers.map(|entry| memory.load_u64(entry * ENTRY_BYTES + 8)).max().unwrap_or(0);
-        let naive = info::name().as_str() == "naive_relay";
-        if naive {
-            let length = next.read(&ReadArgs { sector: 0, pool_offset: 0, bytes: 0 });
-            last = u64::from(length.expect("how many there are").bytes);
-        }
-        Log { memory, last, naive }
-    }
-
-    /// The number of `token`, from now on whatever happens.
-    fn number_of(&mut self, token: u64) -> u64 {
-        let entry = (token % ENTRIES) as usize * ENTRY_BYTES;
-        if self.memory.load_u64(entry) == token && !self.naive {
-            return self.memory.load_u64(entry + 8);
-        }
-        self.memory.store_u64(entry, 0);
-        self.memory.store_u64(entry + 8, self.last + 1);
-        rt::kill_point!("relay.before_commit");
-        self.memory.store_u64(entry, token);
-        rt::kill_point!("relay.after_commit");
-        self.last += 1;
-        self.last
+state::plain! {
+    struct Log {
+        replies: Replies<1, SLOTS>,
+        outbox: Outbox<SLOTS>,
     }
 }
 
 struct Relay {
-    log: Log,
-    next: blk::Client,
-    /// Calls under way, and for whom.
+    log: State<Log>,
+    next: count::Client,
+    /// Calls under way whose clients wait.
     calls: Vec<(Tag, Ticket)>,
+    naive: bool,
 }
 
-impl blk::Server for Relay {
-    fn discard(&mut self, call: &mut Call<'_>, args: DiscardArgs) -> Answer<()> {
-        if args.sector == 0 || !self.next.has_room() {
-            return Answer::Failed(Error::INVAL); // its client never has more under way than it
-        }
-        let sector = self.log.number_of(args.sector);
-        match self.next.submit_discard(&DiscardArgs { sector, sectors: args.sectors }) {
+impl count::Server for Relay {
+    fn answered(&mut self, call: &Call<'_>) -> Option<Answer<[u64; 5]>> {
+        self.log.replies.find(call)
+    }
+
+    fn add(&mut self, call: &mut Call<'_>, args: AddArgs) -> Answer<AddReturns> {
+        let tag = match self.log.outbox.find(&call.id()) {
+            Some(tag) => Ok(tag), // a request of the instance before, or of this one while its client was away
+            None if self.naive => self.next.submit_add(&args),
+            None => self.write_down(call, &args),
+        };
+        match tag {
             Ok(tag) => {
                 self.calls.push((tag, call.ticket()));
                 Answer::Later
@@ -82,33 +55,47 @@ impl blk::Server for Relay {
 }
 
 impl Relay {
+    /// A request to the next server, from now on whatever happens.
+    fn write_down(&mut self, call: &Call<'_>, args: &AddArgs) -> Result<Tag, Error> {
+        let mut tx = self.log.begin();
+        let tag = self.log.outbox.put(&mut tx, &count::ADD, args.pack(), &[], call.id())?;
+        tx.commit()?;
+        self.next.submit_all(&self.log.outbox, &count::OPERATIONS);
+        Ok(tag)
+    }
+
     /// Answers what has been answered.
     fn collect(&mut self, port: &mut ServerPort) {
         while let Some(completion) = self.next.poll() {
-            let found = self.calls.iter().position(|(tag, _)| *tag == completion.tag);
-            if let Some(at) = found {
-                rt::kill_point!("relay.before_reply");
+            let answer = Answer::from(completion.result.map(|reply| reply.args));
+            if !self.naive {
+                let mut tx = self.log.begin();
+                let cause = self.log.outbox.take(&mut tx, completion.tag).expect("an answer to what was written down");
+                self.log.replies.keep(&mut tx, cause, &answer, &[]).expect("a client with as many slots as we have");
+                tx.commit().expect("a log with room for one request");
+            }
+            rt::kill_point!("relay.before_reply");
+            while let Some(at) = self.calls.iter().position(|(tag, _)| *tag == completion.tag) {
                 let (_, ticket) = self.calls.remove(at);
-                blk::answer_discard(port, ticket, completion.result.map(drop).into());
+                port.answer(ticket, answer);
             }
             self.next.release(completion);
         }
     }
 }
 
-fn fresh() {
-    let region = info::region(RegionKind::State, None).and_then(|region| region.memory().ok());
-    region.expect("a state region").clear();
-    serve();
-}
-
 fn serve() {
-    let mut next = blk::Client::connect("next").expect("interface next");
-    let mut relay = Relay { log: Log::open(&mut next), next, calls: Vec::new() };
-    let mut port = ServerPort::open(&blk::PROTOCOL, "count");
+    let (log, _) = state::open::<Log>("log");
+    let mut next = count::Client::connect("next").expect("interface next");
+    let naive = info::name().as_str() == "naive_relay";
+    if !naive {
+        next.submit_all(&log.outbox, &count::OPERATIONS);
+    }
+    let mut relay = Relay { log, next, calls: Vec::new(), naive };
+    let mut port = ServerPort::open(&count::PROTOCOL, "count");
     rt::ready();
     loop {
-        blk::serve(&mut port, &mut relay);
+        count::serve(&mut port, &mut relay);
         relay.collect(&mut port);
         rt::wait(&mut [&mut port, &mut *relay.next], None);
     }
