@@ -59,7 +59,7 @@ class Run:
         self.stalled = False
 
     def __call__(self) -> None:
-        """Boot, run the tests, and leave status and results here; once more if the machine has stood still."""
+        """Boot, run the tests, and leave status and results here; again if the machine has stood still."""
         try:
             try:
                 self._run()
