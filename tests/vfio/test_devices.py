@@ -23,6 +23,7 @@ from images.bed.bed import Bed
 from images.guests import build
 from images.image import build as build_image
 from tests.bed import needs_qemu
+from vmm.cli.faults import meaning
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = needs_qemu
@@ -49,8 +50,12 @@ class Ending:
     @property
     def blamed(self) -> list[tuple[str, int, str, int]]:
         """Component, kind, message and address of each fault record."""
-        keys = "component", "kind", "message", "address"
-        return [tuple(record[key] for key in keys) for record in self.report["records"]]
+        numbers = "kind", "vector", "error_code", "address"
+        return [
+            (each["component"], each["kind"], each["message"] or meaning(*(each[key] for key in numbers)),
+             each["address"])
+            for each in self.report["records"]
+        ]  # fmt: skip
 
     @property
     def faults(self) -> list[str]:
