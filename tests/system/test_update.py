@@ -82,14 +82,14 @@ def test_all_at_once(stage: Stage, digests: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "why"),
+    ("image", "why", "others"),
     [
-        ("null_read", "exception 14"),
-        ("infinite_loop", "took too long"),
-        ("denied_hypercall", "denied_hypercall"),
+        ("null_read", "exception 14", []),
+        ("null_read", "exception 14", [DRIVER, RS]),
+        ("infinite_loop", "took too long", []),
+        ("denied_hypercall", "denied_hypercall", []),
     ],
 )
-@pytest.mark.parametrize("others", [[], [DRIVER, RS]], ids=["alone", "with others"])
 def test_a_version_that_does_not_come_up(
     stage: Stage, digests: list[str], image: str, why: str, others: list[str]
 ) -> None:
