@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from vmm.devices import disk, process
+from vmm.devices import device, process
 from vmm.vhost_user import Backend, VhostUserError
 
 SECTOR = 512
@@ -31,8 +31,8 @@ class DeviceProcess:
 
     def __init__(self, image: Path, **config: Any) -> None:
         self.status_fd = os.memfd_create("status", os.MFD_CLOEXEC)
-        os.ftruncate(self.status_fd, disk.STATUS_BYTES)
-        self.status = mmap.mmap(self.status_fd, disk.STATUS_BYTES)
+        os.ftruncate(self.status_fd, device.STATUS_BYTES)
+        self.status = mmap.mmap(self.status_fd, device.STATUS_BYTES)
         mode = os.O_RDONLY if config.get("read_only") else os.O_RDWR
         file_fd = os.open(image, mode | os.O_CLOEXEC)
         self.sock, inner = socket.socketpair()
@@ -47,8 +47,8 @@ class DeviceProcess:
         os.close(errors)
         self.wait_status: int | None = None
 
-    def counters(self, queue: int = 0) -> disk.QueueCounters:
-        return disk.read_counters(self.status, queue)
+    def counters(self, queue: int = 0) -> device.QueueCounters:
+        return device.read_counters(self.status, queue)
 
     def wait_end(self, timeout: float = 5.0) -> int:
         """Exit status (negative: signal); the process is killed, and that is an error, if it does not end in

@@ -22,7 +22,7 @@ from tests.devices.queue_driver import (
     Piece,
     QueueDriver,
 )
-from vmm.devices.disk import BREAKAGES
+from vmm.devices.device import BREAKAGES
 
 AT = abi.VRING_IOVA + abi.VRING_PRIVATE
 POOL = abi.POOL_IOVA

@@ -25,7 +25,7 @@ from tests.devices.queue_driver import (
     WRITE_ZEROES,
     Piece,
 )
-from vmm.devices import disk
+from vmm.devices import device, disk
 
 
 def test_reads_what_the_image_holds(rig: Rig, image: Path) -> None:
@@ -164,7 +164,7 @@ def test_configuration_space(start_device: Start) -> None:
     assert fields[0] == 2048
     assert fields[6] == 512
     assert fields[12] == 3 == rig.backend.queues
-    assert rig.backend.memory_slots == disk.WINDOWS_MAX
+    assert rig.backend.memory_slots == device.WINDOWS_MAX
 
 
 @pytest.mark.parametrize("size", [4, 128, 256])
@@ -261,11 +261,11 @@ def test_a_disk_that_cannot_be(
 
 def test_read_only_file_for_a_writable_disk(image: Path) -> None:
     fd = os.open(image, os.O_RDONLY)
-    with pytest.raises(disk.BackingFileError, match="open for reading only, but the disk is not read_only"):
+    with pytest.raises(device.BackingFileError, match="open for reading only, but the disk is not read_only"):
         disk.check_image(fd, "disk", 1, read_only=False)
     os.close(fd)
     reader, writer = os.pipe()
-    with pytest.raises(disk.BackingFileError, match="neither a regular file nor a block device"):
+    with pytest.raises(device.BackingFileError, match="neither a regular file nor a block device"):
         disk.check_image(reader, "disk", 1, read_only=True)
     os.close(reader)
     os.close(writer)

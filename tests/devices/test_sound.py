@@ -20,7 +20,7 @@ from tests.devices.conftest import Rig
 from tests.devices.machine import DeviceProcess
 from tests.devices.queue_driver import NEXT, WRITE, Piece
 from vmm.devices import sound
-from vmm.devices.disk import BREAKAGES, BackingFileError
+from vmm.devices.device import BREAKAGES, BackingFileError
 from vmm.tender import jail
 
 OK, BAD_MSG, NOT_SUPP, IO_ERR = 0x8000, 0x8001, 0x8002, 0x8003

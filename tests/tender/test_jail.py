@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-import vmm.devices.disk_process
 import vmm.devices.pci_keeper
+import vmm.devices.virtual_process
 import vmm.forking  # noqa: F401 (like the module above, it adds its profile)
 from tests.tender.system import EVERY_CALL, System
 from vmm import host

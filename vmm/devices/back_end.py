@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from vmm.devices.disk import QUEUE_SIZE_MAX, WINDOWS_MAX, Device, Refused, Window
+from vmm.devices.device import QUEUE_SIZE_MAX, WINDOWS_MAX, Device, Refused, Window
 from vmm.vhost_user_messages import (
     CONFIG_HEAD,
     HEADER,

@@ -12,6 +12,6 @@ def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
         from vmm.devices import pci_keeper
 
         pci_keeper.run(socket_fd, file_fd, config)
-    from vmm.devices import disk_process
+    from vmm.devices import virtual_process
 
-    disk_process.run(socket_fd, file_fd, config)
+    virtual_process.run(socket_fd, file_fd, config)

@@ -10,10 +10,10 @@ import fcntl
 import os
 import stat
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from vmm.devices._ring import ffi, lib
-from vmm.devices.disk import BackingFileError, Device
+from vmm.devices.device import BackingFileError, Device
 
 # struct virtio_snd_config (virtio 1.2, 5.14.4): jacks, streams, channel maps.
 CONFIG = struct.Struct("<III")
@@ -67,6 +67,15 @@ class Sound(Device):
         self._device = lib.sound_open(file_fd, *check_recording(file_fd, name), self._counters)
         if self._device == ffi.NULL:
             raise BackingFileError(f"{name}: out of memory or descriptors, or the file cannot be written")
+
+    @staticmethod
+    def check(file_fd: int, name: str, config: dict[str, Any]) -> None:
+        fcntl.lockf(file_fd, fcntl.LOCK_EX)  # a killed device may have a write to finish
+        check_recording(file_fd, name)
+
+    @classmethod
+    def from_config(cls, file_fd: int, name: str, config: dict[str, Any]) -> Self:
+        return cls(file_fd, name=name, status_fd=int(config.get("status_fd", -1)))
 
     def config(self) -> bytes:
         return CONFIG.pack(0, 1, 0)

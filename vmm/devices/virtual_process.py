@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 from typing import Any, NoReturn
 
 from vmm.devices.back_end import BackEnd, FrontEndError
-from vmm.devices.disk import Device, DeviceError, Disk, check_image
-from vmm.devices.sound import Sound, check_recording
+from vmm.devices.device import Device, DeviceError
+from vmm.devices.disk import Disk
+from vmm.devices.sound import Sound
 from vmm.tender import jail, seccomp
 from vmm.tender._vcpu import lib
 from vmm.tender.seccomp import Allowed, Rule
@@ -37,33 +37,22 @@ def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
     """Serves one virtual device until the front-end closes the socket; called in a freshly forked child.
 
     `config`: `kind` ("virtio-snd", else a disk), `name`; of a disk `read_only` (default false) and `queues`
-    (default 1); optionally `status_fd` (memory object for the counters, see vmm.devices.disk.STATUS_BYTES).
+    (default 1); optionally `status_fd` (memory object for the counters, see vmm.devices.device.STATUS_BYTES).
     Exit status: 0 the front-end closed, 1 the front-end broke the protocol, 2 the device can not be made; a
     line on standard error says why.
     """
-    is_sound = config.get("kind") == "virtio-snd"
+    kind: type[Device] = Sound if config.get("kind") == "virtio-snd" else Disk
     name = str(config.get("name", "disk"))
-    read_only = bool(config.get("read_only", False))
-    queues = int(config.get("queues", 1))
     status_fd = int(config.get("status_fd", -1))
     status = 1
     try:
-        # Now, as the jail has no standard error.
-        if is_sound:
-            fcntl.lockf(file_fd, fcntl.LOCK_EX)  # a killed device may have a write to finish
-            check_recording(file_fd, name)
-        else:
-            check_image(file_fd, name, queues, read_only)
+        kind.check(file_fd, name, config)  # now, as the jail has no standard error
         kept = [fd for fd in (socket_fd, file_fd, status_fd) if fd >= 0]
         lib.host_set_slice(lib.CONTROL_SLICE_NS)
         if config.get("jail", True):
             jail.confine(kept)
         # Between the halves: it opens descriptors of its own, and handles a signal.
-        device: Device
-        if is_sound:
-            device = Sound(file_fd, name=name, status_fd=status_fd)
-        else:
-            device = Disk(file_fd, name=name, queues=queues, read_only=read_only, status_fd=status_fd)
+        device = kind.from_config(file_fd, name, config)
         if status_fd >= 0:
             os.close(status_fd)  # the mapping stays
         if config.get("jail", True):
