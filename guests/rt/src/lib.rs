@@ -25,6 +25,7 @@ pub mod kill_point;
 pub mod log;
 #[doc(hidden)]
 pub mod mem;
+pub mod output;
 mod platform;
 pub mod replay;
 pub mod request;
@@ -46,6 +47,7 @@ pub use device::Device;
 pub use error::Error;
 pub use hypercall::{exit, ready};
 pub use log::Level;
+pub use output::Output;
 pub use request::{Completion, Operation, Reply, Tag};
 pub use server::{Answer, Call, ClientId, ServerPort, Ticket};
 pub use shared::Shared;

@@ -12,10 +12,10 @@
 #![no_std]
 #![no_main]
 
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use protocols::edu::{self, Client};
 use rt::info::{self, RegionKind};
-use rt::{abi, hypercall, Error, Shared};
+use rt::{abi, hypercall, Error, Output, Shared};
 
 rt::program!(main);
 
@@ -23,18 +23,6 @@ const WORD: u64 = 0x0123_4567_89ab_cdef;
 const BEFORE: u64 = 0x5555_5555_5555_5555;
 /// Below everything that a device sees.
 const OUTSIDE: u64 = 0x1234_5000;
-
-/// Standard output.
-struct Output {
-    position: u64,
-}
-
-impl Write for Output {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.position = hypercall::output(abi::STREAM_STDOUT, 0, text.as_bytes(), self.position).map_err(|_| fmt::Error)?;
-        Ok(())
-    }
-}
 
 /// What was not as it should be.
 enum Problem {
@@ -47,7 +35,7 @@ type Outcome = Result<(), Problem>;
 
 fn main(arguments: rt::Args) -> i32 {
     let mut client = Client::connect("edu").expect("interface edu");
-    let mut output = Output { position: 0 };
+    let mut output = Output::default();
     let words = (arguments.get(1).unwrap_or(b""), arguments.get(2));
     let outcome = match words {
         (b"factorial", Some(number)) => factorial(&mut client, number, &mut output),

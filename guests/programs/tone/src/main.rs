@@ -14,28 +14,16 @@
 
 mod tone;
 
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use protocols::audio::{Client, VOLUME_FULL};
 use rt::alloc::vec::Vec;
 use rt::time::{ms_to_ticks, ns_to_ticks, ticks};
-use rt::{abi, hypercall, telemetry};
+use rt::{telemetry, Output};
 use tone::{Manner, Problem, Said, Tone};
 
 rt::program!(main);
 
 const LOOK_MS: u64 = 5;
-
-/// Standard output.
-struct Output {
-    position: u64,
-}
-
-impl Write for Output {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.position = hypercall::output(abi::STREAM_STDOUT, 0, text.as_bytes(), self.position).map_err(|_| fmt::Error)?;
-        Ok(())
-    }
-}
 
 /// What is to be done.
 struct Words {
@@ -78,7 +66,7 @@ fn read(arguments: &rt::Args) -> Option<Words> {
 }
 
 fn main(arguments: rt::Args) -> i32 {
-    let mut output = Output { position: 0 };
+    let mut output = Output::default();
     let words = match read(&arguments) {
         Some(words) => words,
         None => {

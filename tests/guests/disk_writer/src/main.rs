@@ -17,10 +17,10 @@ extern crate alloc;
 
 use alloc::vec;
 use alloc::vec::Vec;
-use core::fmt::{self, Write};
+use core::fmt::Write;
 use protocols::blk::{self, Client, DiscardArgs, ReadArgs, WriteArgs, WriteGrantArgs};
 use rt::info;
-use rt::{abi, hypercall, Completion, Error, Shared, Tag};
+use rt::{Completion, Error, Output, Shared, Tag};
 
 rt::program!(main);
 
@@ -29,18 +29,6 @@ const MOST: u64 = 256; // sectors of one operation
 const FEW: u64 = 24;
 const READ: u64 = 255; // sectors read at once
 const DISCARDED: u32 = u32::MAX;
-
-/// Standard output.
-struct Output {
-    position: u64,
-}
-
-impl Write for Output {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.position = hypercall::output(abi::STREAM_STDOUT, 0, text.as_bytes(), self.position).map_err(|_| fmt::Error)?;
-        Ok(())
-    }
-}
 
 /// What was not as it should be.
 enum Problem {
@@ -56,7 +44,7 @@ type Outcome = Result<(), Problem>;
 
 fn main(arguments: rt::Args) -> i32 {
     let number = |index| core::str::from_utf8(arguments.get(index)?).ok()?.parse::<u64>().ok();
-    let mut output = Output { position: 0 };
+    let mut output = Output::default();
     let mut client = Client::connect("blk").expect("interface blk");
     let outcome = match (arguments.get(1), number(2), number(3)) {
         (Some(b"write"), Some(count), Some(seed)) => write(&mut client, &mut output, count, seed, number(4)),
