@@ -2,8 +2,9 @@
 #
 #   make run [DIR=/usr/bin] [KILL=10]   verify every file of DIR through the system while its disk driver is
 #                                       killed KILL times a second
-#   make test [TESTS=tests/style]       everything that proves it: ruff, mypy, layers, trusted lines and the
-#                                       Rust tests on the host are tests too (tests/style)
+#   make test [TESTS=tests/style] [JOBS=2]
+#                                       everything that proves it, JOBS tests at a time: ruff, mypy, layers, trusted
+#                                       lines and the Rust tests on the host are tests too (tests/style)
 #   make test-stock, make test-stock-quick
 #                                       what of it needs KVM, on a stock kernel's KVM in an emulated machine (20 and
 #                                       4 minutes), into build/stock.xml; `make test` ends with the quick one
@@ -16,6 +17,7 @@
 DIR ?= /usr/bin
 KILL ?= 10
 TESTS ?= tests
+JOBS ?= 2
 SEED ?= 1
 
 PYTHON := .venv/bin/python
@@ -44,7 +46,7 @@ run: setup
 	@.venv/bin/r3s3 verify "$(DIR)" --kill disk_driver@$(KILL)
 
 test: setup
-	@$(PYTHON) -m pytest --junit-xml=build/tests.xml $(TESTS)
+	@$(PYTHON) -m pytest --numprocesses=$(JOBS) --dist=loadfile --junit-xml=build/tests.xml $(TESTS)
 ifeq ($(TESTS),tests)
 	@$(PYTHON) -m ci.stock --quick
 endif

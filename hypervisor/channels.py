@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from hypervisor.abi import generated as abi
-from hypervisor.memory import MemoryObject, page_align
+from hypervisor.memory import MemoryObject, Ringed, page_align
 from hypervisor.policy import Channel
 
 _U32 = 0xFFFFFFFF
@@ -37,7 +37,7 @@ class Geometry(NamedTuple):
         return cls(replies, data, page_align(data + slots * slot_data))
 
 
-class Connection:
+class Connection(Ringed):
     """One policy channel with its present memory. `epoch` rises each time the rings are replaced."""
 
     def __init__(self, policy: Channel) -> None:
@@ -49,20 +49,8 @@ class Connection:
         self.gone = False
         self.complaints = 0
         self.complained_ns = 0
-        self._next: MemoryObject | None = None
-        self.rings = self._take_rings()
+        super().__init__("r3s3:channel", self.geometry.size)
         self.pool = self._make_pool()
-
-    @property
-    def next_rings(self) -> MemoryObject:
-        """The rings of the next epoch, made when they are first given to a spare, or needed."""
-        if self._next is None:
-            self._next = MemoryObject("r3s3:channel", self.geometry.size)
-        return self._next
-
-    def _take_rings(self) -> MemoryObject:
-        rings, self._next = self.next_rings, None
-        return rings
 
     def _make_pool(self) -> MemoryObject | None:
         pool = self.policy.pool

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from hypervisor import wire
@@ -54,8 +55,7 @@ class LiveComponent:
         self.spares: list[Instance] = []
         self.unburied: list[Instance] = []  # dead, but not yet counted
         self.epoch = 0
-        self.deaths = 0
-        self.recoveries = 0
+        self.deaths = self.recoveries = 0
         self.gave_up = False
         self.exit_status: int | None = None  # of a program that has ended
         self.hasty = 0  # deaths in a row soon after the start
@@ -64,6 +64,7 @@ class LiveComponent:
         self.totals: Counter[str] = Counter()  # counters of instances that have ended
         self.progress_seen = -1
         self.cpu_at_progress_ns = 0
+        self.cure = (0, 0)  # for the next instance: abi.Cure, and what its predecessor worked on
         self.former: Component | None = None  # the version before, to go back to if this one fails soon
 
     # -- adoption -------------------------------------------------------------------------------------
@@ -99,7 +100,7 @@ class LiveComponent:
         _CLOCK.pack_into(self.status.map, abi.STATUS_WALL_CLOCK, time.time_ns())
         steps = self._put_on(instance, self._outfit(instance, start, 0))
         regions = [each for each in self.placement.regions if each.kind == abi.RegionKind.STATE]
-        for region, memory, state in zip(regions, self.states, self.policy.states, strict=True):
+        for region, (state, memory) in zip(regions, self.state_regions(), strict=True):
             if start == abi.Start.RESTART and "crash" not in state.survives:
                 memory.map[:] = bytes(memory.size)
             steps.append(_map(region.address, memory))
@@ -109,6 +110,12 @@ class LiveComponent:
                 flags = wire.MAP_WRITABLE | offset
                 steps.append(Step(wire.Operation.MAP, region.address, region.size, flags, fd))
         return [*steps, Step(wire.Operation.RUN)]
+
+    def begin(self, instance: Instance, start: int, done: Callable[[], None] | None = None) -> None:
+        """Let `instance` run, in a new epoch; `done` when its tender has been told everything."""
+        instance.apply(self.adopt(instance, start), done)
+        instance.started_ns = time.monotonic_ns()
+        instance.move(Lifecycle.RUNNING)
 
     def dress(self, instance: Instance) -> list[Step]:
         """What a spare will want if the next to die is its predecessor, so that its adoption is one step."""
@@ -139,7 +146,7 @@ class LiveComponent:
         if self.device:
             self.info.set_device(self.device.features, self.device.config)
         epochs = [connection.epoch + later for _, connection in self.connections]
-        self.info.begin(self.epoch + later, start, instance.number, epochs)
+        self.info.begin(self.epoch + later, start, instance.number, epochs, (0, 0) if later else self.cure)
         return Outfit(memory, self.info.whole())
 
     def _own(self, instance: Instance) -> list[MemoryObject]:
@@ -189,7 +196,8 @@ class LiveComponent:
         """A row of `history`: an instance, its version, and when it served."""
         row = {"component": self.name, "version": self.policy.version, "digest": self.policy.digest}
         times = {"began_ns": instance.started_ns, "ready_ns": instance.ready_ns}
-        return {**row, "image": self.policy.image, "epoch": instance.epoch, **times}
+        telling = {"epoch": instance.epoch, "working": instance.telemetry_counters().working}
+        return {**row, "image": self.policy.image, **telling, **times}
 
     # -- watching -------------------------------------------------------------------------------------
 

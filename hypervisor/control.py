@@ -25,6 +25,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from hypervisor import wire
+from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
 from hypervisor.placement import PlacementError
 from hypervisor.policy import Component, rebuild
@@ -172,8 +173,9 @@ class ControlSocket:
         if component is None:
             text = f"no component {name!r} in this system; there are: {', '.join(self._system.components)}"
             raise ControlError("ComponentNotFound", text)
-        if not self._system.kill(component, "by the operator"):
+        if component.running is None:
             raise ControlError("NotRunning", f"{name} is not running just now")
+        self._system.blame(component, abi.Fault.KILLED, "by the operator")
         return {}
 
     def _update(self, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from hypervisor.abi import generated as abi
-from hypervisor.memory import MemoryObject
+from hypervisor.memory import MemoryObject, Ringed
 from hypervisor.policy import Device
 
 Done = Callable[[bool], None]  # True: it did; False: the deadline passed or the device is gone
@@ -63,15 +63,14 @@ class Backend(Protocol):
         """Call `then` when a back-end that was closed, or will be, can touch nothing any more."""
 
 
-class LiveDevice:
+class LiveDevice(Ringed):
     """One device of a running system and the windows open on it."""
 
     def __init__(self, policy: Device) -> None:
         self.policy = policy
         flags = os.EFD_CLOEXEC | os.EFD_NONBLOCK
         self.eventfds = [(os.eventfd(0, flags), os.eventfd(0, flags)) for _ in range(policy.queues)]
-        self._next: MemoryObject | None = None
-        self.rings = self._take_rings()
+        super().__init__("r3s3:vring", policy.queues * abi.VRING_STRIDE)
         self.backend: Backend | None = None
         self._ended: Backend | None = None  # the one before
         self.started = False
@@ -91,17 +90,6 @@ class LiveDevice:
     def config(self) -> bytes:
         """The device's configuration space."""
         return self.backend.config if self.backend else b""
-
-    @property
-    def next_rings(self) -> MemoryObject:
-        """The rings of the next epoch."""
-        if self._next is None:
-            self._next = MemoryObject("r3s3:vring", self.policy.queues * abi.VRING_STRIDE)
-        return self._next
-
-    def _take_rings(self) -> MemoryObject:
-        rings, self._next = self.next_rings, None
-        return rings
 
     def start(self, pools: Sequence[tuple[int, MemoryObject]]) -> None:
         """Begin a driver epoch: fresh rings, windows on them and on `pools` ((iova, memory) each)."""

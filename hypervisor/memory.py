@@ -78,3 +78,22 @@ class MemoryObject:
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
+
+
+class Ringed:
+    """Base of what has rings that are others in each epoch."""
+
+    def __init__(self, name: str, size: int) -> None:
+        self._name, self._size = name, size
+        self._next: MemoryObject | None = None
+        self.rings = self._take_rings()
+
+    @property
+    def next_rings(self) -> MemoryObject:
+        """The rings of the next epoch, made when they are first given to a spare, or needed."""
+        self._next = self._next or MemoryObject(self._name, self._size)
+        return self._next
+
+    def _take_rings(self) -> MemoryObject:
+        rings, self._next = self.next_rings, None
+        return rings

@@ -161,7 +161,6 @@ class InfoPages:
     """The info pages of one component: fixed parts packed once, epochs filled in for each instance."""
 
     def __init__(self, placement: Placement, heap: tuple[int, int], machine: Machine) -> None:
-        self._placement = placement
         component = placement.component
         self._pages = bytearray(abi.INFO_PAGES * abi.PAGE_SIZE)
         self._info = info = abi.Info(abi.INFO_MAGIC, abi.ABI_VERSION, name=component.name.encode())
@@ -190,9 +189,10 @@ class InfoPages:
         """What was negotiated with the component's device; `config` at most 256 bytes."""
         self._put(abi.INFO_DEVICE, struct.pack("<Q256s", features, config[:256]))
 
-    def begin(self, epoch: int, start: int, instance: int, epochs: list[int]) -> None:
-        """Fill in what differs between instances; `epochs` one per end."""
+    def begin(self, epoch: int, start: int, instance: int, epochs: list[int], cure: tuple[int, int]) -> None:
+        """Fill in what differs between instances; `epochs` one per end; `cure` and what it is for."""
         self._info.epoch, self._info.start, self._info.instance = epoch, start, instance
+        self._info.cure, self._info.suspect = cure
         self._put(0, self._info.pack())
         at = abi.INFO_CHANNELS + abi.ChannelEntry.OFFSETS["epoch"]
         for index, value in enumerate(epochs):

@@ -20,6 +20,8 @@ class RestartPolicy:
     give_up_restarts: int = 0  # 0: never give up
     give_up_within_ms: int = 0
     spares: int = 1  # warm instances kept beside the running one
+    poisoned: int = 0  # what to try against poisoned state, see components/protocols/supervise.toml
+    group: tuple[str, ...] = ()  # who begins anew together, servers first
 
 
 @dataclass(frozen=True)

@@ -144,11 +144,8 @@ class Hypervisor:
         if component.device:
             component.device.start(self.pools_of(component))
         instance = component.spares.pop(0)
-        steps = component.adopt(instance, abi.Start.FRESH)
         started = self.on_program_started if component.policy.is_program else lambda _: None
-        instance.apply(steps, lambda: started(component))
-        instance.started_ns = time.monotonic_ns()
-        instance.move(Lifecycle.RUNNING)
+        component.begin(instance, abi.Start.FRESH, lambda: started(component))
 
     # -- instances ------------------------------------------------------------------------------------
 
@@ -310,13 +307,6 @@ class Hypervisor:
         record = FaultRecord(component.name, component.epoch, kind, address=address, message=message)
         self.fail(component, record)
 
-    def kill(self, component: LiveComponent, why: str = "") -> bool:
-        """The operator's kill; False if it is not running just now."""
-        if component.running is None:
-            return False
-        self.blame(component, abi.Fault.KILLED, why)
-        return True
-
     def record(self, instance: Instance, record: FaultRecord) -> None:
         """Keep the evidence of a death."""
         wanted = record.kind in (abi.Fault.KILLED, abi.Fault.REPLACED)
@@ -369,8 +359,7 @@ class Hypervisor:
             component.exit_status = 128 + record.signal
             self.on_program_ended(component, record)
         else:
-            text = "given up by its restart policy"
-            self.log.add(component.name, component.epoch, text, abi.LogLevel.ERROR)
+            self.log.add(component.name, component.epoch, "given up by restart policy", abi.LogLevel.ERROR)
 
     def program_exited(self, component: LiveComponent, status: int) -> None:
         """A program ended by itself; its servers lose a client."""
@@ -401,16 +390,16 @@ class Hypervisor:
         return self.components.get(name)
 
     def tell_peer(self, end: End, connection: Connection, state: int) -> None:
-        """Put the state of a connection into the status page of the peer of `end`."""
+        """Put the state of a connection, unless it is gone, into the status page of the peer of `end`."""
         peer = self.peer_of(end)
-        if peer:
+        if peer and not connection.gone:
             peer.set_state(peer.placement.end(end.channel, other_role(end.role)), state, connection.epoch)
 
     def close_all(self, component: LiveComponent) -> None:
         """`component` will not come back: its peers learn it, whatever they sleep for."""
         for end, connection in component.connections:
-            connection.gone = True
             self.tell_peer(end, connection, abi.ChannelState.GONE)
+            connection.gone = True
             connection.signal(other_role(end.role))
 
     def offer_reopen(
@@ -611,11 +600,6 @@ class Hypervisor:
             make()
 
     # -- the end --------------------------------------------------------------------------------------
-
-    @property
-    def quiet(self) -> bool:
-        """True when no recovery is under way."""
-        return not self.recoveries
 
     def close(self) -> None:
         """End every process of the system, and wait a little until they are really gone."""

@@ -11,6 +11,7 @@ them. Fresh start, and restart after a death, are two functions, not flags.
 from __future__ import annotations
 
 import time
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from hypervisor import supervision
@@ -19,13 +20,14 @@ from hypervisor.component import LiveComponent
 from hypervisor.dma import LiveDevice
 from hypervisor.faults import FaultRecord
 from hypervisor.grants import Grant
-from hypervisor.instances import BURIAL_S, Instance, Lifecycle
+from hypervisor.instances import BURIAL_S, Instance
 
 if TYPE_CHECKING:
     from hypervisor.process import Hypervisor
 
 
 HASTY_NS = 20_000_000  # a reincarnation server that lived no longer than this has died hastily
+GROUP_POLL_S = 0.001  # how often one looks whether those before it in its group serve again
 HASTY_FREE = 4
 HASTY_SHIFT_MAX = 10
 
@@ -34,9 +36,8 @@ class Recovery:
     """One death of one component, until its successor runs or it is given up."""
 
     def __init__(self, system: Hypervisor, component: LiveComponent, record: FaultRecord) -> None:
-        self.system = system
-        self.component = component
-        self.record = record
+        self.system, self.component, self.record = system, component, record
+        self.rests = False  # the instance before has not died, but come to rest, for an update
         self.successor: Instance | None = None
         self._verdict: int | None = None
         self._undrained = component.device
@@ -54,6 +55,7 @@ class Recovery:
         component, system = self.component, self.system
         instance = self._dead
         assert instance is not None
+        self._suspect = instance.telemetry_counters().working
         if not self._released:  # handed over when the process has really ended
             instance.kill()
         else:
@@ -66,9 +68,11 @@ class Recovery:
                 self.stop_device()  # before anything is decided: another device is needed
         system.lay_down(component, instance)
         system.record(instance, self.record)
-        self._tell_peers(abi.ChannelState.DEAD)
-        if component.name == system.policy.supervisor:
-            self._decided(self._own_backoff(instance))  # the hypervisor alone brings it back
+        for end, connection in component.connections:
+            system.tell_peer(end, connection, abi.ChannelState.DEAD)  # deadlines stand still from here on
+        if component.name == system.policy.supervisor:  # the hypervisor alone brings it back
+            delay_ms = self._own_backoff(instance)
+            self._decided(delay_ms, abi.Cure.FRESH if delay_ms >> HASTY_SHIFT_MAX else abi.Cure.NONE)
         elif self.record.kind == abi.Fault.REPLACED:
             self._decided(0)  # by the hypervisor, for a reason of its own
         elif component.policy.is_program or not system.supervision:
@@ -91,13 +95,6 @@ class Recovery:
         if self.system.supervision:
             self.system.supervision.ring()
 
-    def _tell_peers(self, state: int) -> None:
-        """Deadlines of requests to this component stand still from here on."""
-        for end, connection in self.component.connections:
-            if connection.gone:
-                continue
-            self.system.tell_peer(end, connection, state)
-
     def _own_backoff(self, instance: Instance) -> int:
         """Milliseconds before the reincarnation server's restart: 0 unless it dies again and again."""
         component = self.component
@@ -117,10 +114,14 @@ class Recovery:
         if device and self._device_ready and self.successor is None:
             self._replace_device(device)
 
-    def _decided(self, delay_ms: int) -> None:
+    def _decided(self, delay_ms: int, cure: int = abi.Cure.NONE) -> None:
         if self._verdict is not None:
-            pass  # it was foreseen
-        elif delay_ms == supervision.GIVE_UP:
+            return  # it was foreseen
+        self.component.cure = cure, self._suspect
+        if cure:
+            text = f"poisoned: {abi.names(abi.Cure).get(cure, cure)}; it worked on request {self._suspect:#x}"
+            self.system.log.add(self.component.name, self.component.epoch, text, abi.LogLevel.WARNING)
+        if delay_ms == supervision.GIVE_UP:
             self._give_up()
         elif delay_ms:
             self.system.loop.call_later(delay_ms / 1000, lambda: self._verdict_in(0))
@@ -129,6 +130,9 @@ class Recovery:
 
     def _verdict_in(self, value: int) -> None:
         self._verdict = value
+        if self.record.kind != abi.Fault.REPLACED:
+            for mate in map(self.system.components.__getitem__, self.component.policy.restart.group):
+                self.system.blame(mate, abi.Fault.REPLACED, f"it begins anew with {self.component.name}")
         self._proceed()
 
     def _device_stopped(self, drained: bool) -> None:
@@ -156,30 +160,44 @@ class Recovery:
         self._proceed()
 
     def _proceed(self) -> None:
-        ready = self._verdict is not None and self._device_ready and self._released
-        if ready and self.successor is None:
+        decided = self._verdict is not None and self.successor is None
+        ready = decided and self._device_ready and self._released
+        before = takewhile(self.component.name.__ne__, self.component.policy.restart.group)
+        if ready and any(name in self.system.recoveries for name in before):
+            self.system.loop.call_later(GROUP_POLL_S, self._proceed)
+        elif ready:
             self._restart()
 
     def _restart(self) -> None:
         """Raise the epochs, start the successor, and let the peers reconnect."""
+        self.reconnect(abi.ChannelState.OPEN)
+        self.successor = instance = self.system.take_spare(self.component)
+        self.start_device()  # first: its way to being set up is longer than the driver's
+        self.component.begin(instance, abi.Start.RESTART)
+        self.offer_reopen()
+
+    def reconnect(self, state: int) -> None:
+        """New rings for all connections, which the successor is told to be in `state`."""
         component, system = self.component, self.system
         for end, connection in component.connections:
             if not connection.gone:
-                keep_pool = end.role == abi.Role.SERVER and self._keep_pools
+                # Who rests as a client has no transfers under way, and never runs again.
+                keep_pool = self._keep_pools if end.role == abi.Role.SERVER else self.rests
                 system.quarantine(connection.renew(keep_pool))
                 peer = system.peer_of(end)
                 away = peer is not None and not peer.running  # it will offer to reopen when it is back
-                state = abi.ChannelState.DEAD if away else abi.ChannelState.OPEN
-                component.set_state(end, state, connection.epoch)
-        self.successor = instance = system.take_spare(component)
-        if component.device:  # first: its way to being set up is longer than the driver's
+                component.set_state(end, abi.ChannelState.DEAD if away else state, connection.epoch)
+
+    def start_device(self) -> None:
+        """Drain the device, if it was not told yet, and set it up on the new virtqueues."""
+        if self.component.device:
             self.stop_device()
-            component.device.start(system.pools_of(component))
-        instance.apply(component.adopt(instance, abi.Start.RESTART))
-        instance.started_ns = time.monotonic_ns()
-        instance.move(Lifecycle.RUNNING)
-        for end, connection in component.connections:
-            system.offer_reopen(end, connection, self.record.time_ns)
+            self.component.device.start(self.system.pools_of(self.component))
+
+    def offer_reopen(self) -> None:
+        """Tell the peers of the new rings."""
+        for end, connection in self.component.connections:
+            self.system.offer_reopen(end, connection, self.record.time_ns, same_pool=self.rests)
 
     def ready(self) -> None:
         """The successor serves."""
@@ -190,8 +208,6 @@ class Recovery:
             component.name, component.epoch, f"recovered from {self.record.describe()} in {took_us} us"
         )
         system.figures.ready_us.append(took_us)
-        if system.supervision and component.name != system.policy.supervisor:
-            system.supervision.recovered(component.policy, component.epoch, took_us)
 
     def _give_up(self) -> None:
         component, system = self.component, self.system

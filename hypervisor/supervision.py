@@ -19,7 +19,7 @@ START_DEADLINE_NS = 3_000_000_000  # of one that has just been started
 REFUSED_DELAY_MS = 1000
 
 GIVE_UP = -1
-Verdict = Callable[[int], None]  # milliseconds to wait before the restart, or GIVE_UP
+Verdict = Callable[[int, int], None]  # milliseconds to wait before the restart, or GIVE_UP; abi.Cure
 
 
 class Supervision(HostClient):
@@ -34,7 +34,7 @@ class Supervision(HostClient):
         restart = component.restart
         data = b"".join(ms.to_bytes(4, "little") for ms in restart.backoff_ms)
         args = supervise.ConfigureArgs(component=component.index, steps=len(restart.backoff_ms))
-        args.policy = supervise.Policy[restart.policy.upper()]
+        args.policy, args.poisoned = supervise.Policy[restart.policy.upper()], restart.poisoned
         args.restarts, args.within_ms = restart.give_up_restarts, restart.give_up_within_ms
 
         def answered(reply: Reply) -> None:
@@ -62,19 +62,14 @@ class Supervision(HostClient):
         def answered(reply: Reply) -> None:
             if reply.status < 0:  # no verdict: nothing gives up unless its manifest says so
                 self.configure(component)  # it may have lost what it knew
-                verdict(REFUSED_DELAY_MS)
+                verdict(REFUSED_DELAY_MS, 0)
                 return
             returned = supervise.FaultReturns.unpack(reply.args)
             self._foresee(component, bool(returned.foreseen))
             give_up = returned.action == supervise.Action.GIVE_UP
-            verdict(GIVE_UP if give_up else min(returned.delay_ms, 3_600_000))
+            verdict(GIVE_UP if give_up else min(returned.delay_ms, 3_600_000), returned.cure)
 
         self.submit(supervise.Operation.FAULT, args.pack(), answered, ring=urgent)
-
-    def recovered(self, component: Component, epoch: int, took_us: int) -> None:
-        """Tell the server that the new instance serves."""
-        args = supervise.RecoveredArgs(component=component.index, epoch=epoch, took_us=took_us)
-        self.submit(supervise.Operation.RECOVERED, args.pack(), lambda _: None)
 
     def is_overdue(self, started_ns: int, ready: bool, now_ns: int) -> bool:
         """Has a server that runs since `started_ns` let a question wait for too long?"""

@@ -9,9 +9,7 @@ class Throttle:
     """Allows `burst` events at once, and `per_second` in the long run."""
 
     def __init__(self, per_second: float, burst: float) -> None:
-        self._per_second = per_second
-        self._burst = burst
-        self._left = burst
+        self._per_second, self._burst, self._left = per_second, burst, burst
         self._seen = time.monotonic()
 
     def pause(self) -> float:

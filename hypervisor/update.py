@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
 from hypervisor.faults import FaultRecord
-from hypervisor.instances import BURIAL_S, Instance, Lifecycle
+from hypervisor.instances import BURIAL_S, Instance
 from hypervisor.policy import Component
 from hypervisor.recovery import Recovery
 
@@ -51,13 +51,15 @@ class Update:
     """An update under way. ValueError or PlacementError if there cannot be one."""
 
     def __init__(self, system: Hypervisor, wanted: Sequence[Component]) -> None:
-        if system.update or len({component.name for component in wanted}) < max(1, len(wanted)):
+        if system.update:
             raise ValueError("another is under way; try again when it is over")
+        if not 0 < len(wanted) == len({component.name for component in wanted}):
+            raise ValueError("it names a component twice, or none")
         self._system = system
         self.parts = [Part(system, component) for component in wanted]
         for part in self.parts:  # they wait, all warm
             part.instance = system.spawn(part.new, warm=True)
-        self._present = -1  # the part that is to come to rest, and then to be ready
+        self._coming = iter(self.parts)  # those that are still to come to rest, and then to be ready
         system.updated = None
         self._timer = system.loop.call_later(DEADLINE_S, lambda: self.cancel("it took too long"))
         system.loop.call_later(WARM_S, self._next)
@@ -73,17 +75,17 @@ class Update:
     def _next(self) -> None:
         if self._system.update is not self:
             return
-        self._present += 1
-        if self._present == len(self.parts):
-            self._switch()
+        part = next(self._coming, None)
+        if part:
+            part.asked_ns = time.monotonic_ns()
+            part.old.ask_quiesce(True)
         else:
-            self.parts[self._present].asked_ns = time.monotonic_ns()
-            self.parts[self._present].old.ask_quiesce(True)
+            self._switch()
 
     def quiesced(self, component: LiveComponent) -> bool:
         """The running instance of `component` rests; False if nobody has asked it to."""
-        part = self.parts[self._present]
-        if component is not part.old or part.resting:
+        part = next((each for each in self.parts if each.old is component and each.asked_ns), None)
+        if part is None or part.resting:
             return False
         part.resting = True
         new, instance = part.new, part.instance
@@ -93,17 +95,16 @@ class Update:
                 size = min(memory.size, before[state.name].size)
                 memory.map[:size] = before[state.name].map[:size]
         for end, connection in new.connections:
-            new.set_state(end, abi.ChannelState.DEAD, connection.epoch)
+            told = abi.ChannelState.GONE if connection.gone else abi.ChannelState.DEAD
+            new.set_state(end, told, connection.epoch)
         if new.device:
             new.device.renew()  # who rests keeps what is mapped there, and so does the device
-        instance.apply(new.adopt(instance, abi.Start.UPDATE))
-        instance.started_ns = time.monotonic_ns()
-        instance.move(Lifecycle.RUNNING)
+        new.begin(instance, abi.Start.UPDATE)
         return True
 
     def ready(self, component: LiveComponent) -> None:
         """The new version of a component has taken over the state and checked it."""
-        if component is self.parts[self._present].new:
+        if any(component is part.new for part in self.parts):
             self._next()
 
     def cancel(self, why: str) -> None:
@@ -123,23 +124,21 @@ class Update:
 
     def _switch(self) -> None:
         self._end("")
-        for part in self.parts:
-            keeps_pools = part.new.device is None or part.new.device.policy.read_only  # as after a death
-            for end, connection in part.new.connections:
-                if not connection.gone:
-                    # Who rests as a client has no transfers under way, and never runs again.
-                    keep_pool = end.role == abi.Role.CLIENT or keeps_pools
-                    self._system.quarantine(connection.renew(keep_pool))
-        for part in self.parts:
-            self._take_over(part.old, part.new)
-        for part in self.parts:
-            self._reopen(part.new, part.asked_ns)
+        recoveries = [self._take_over(part) for part in self.parts]
+        for recovery in recoveries:
+            recovery.reconnect(abi.ChannelState.REOPEN)
+        for recovery in recoveries:
+            recovery.start_device()
+            recovery.component.ask_quiesce(False)  # which wakes it
+            recovery.offer_reopen()
+        self._system.restock_soon()
 
-    def _take_over(self, old: LiveComponent, new: LiveComponent) -> None:
-        system, before = self._system, old.instance
+    def _take_over(self, part: Part) -> Recovery:
+        """The new one takes the old one's place; what it gets anew is as after a death."""
+        system, old, new, before = self._system, part.old, part.new, part.old.instance
         assert before is not None
         version = f"updated from {old.policy.version} to {new.policy.version}"
-        record = FaultRecord(new.name, old.epoch, abi.Fault.REPLACED, message=version)
+        record = FaultRecord(new.name, old.epoch, abi.Fault.REPLACED, message=version, time_ns=part.asked_ns)
         system.lay_down(old, before)
         system.record(before, record)
         while old.spares:
@@ -149,27 +148,14 @@ class Update:
         stay_s = ROLLBACK_S if new.policy.states == old.policy.states else 0
         system.loop.call_later(stay_s, lambda: self._settle(new))
         system.components[new.name] = new
-        if new.device:
-            recovery = Recovery(system, new, record)
-            recovery.leaving = system.leave_device(old)
-            recovery.stop_device()
+        recovery = Recovery(system, new, record)
+        recovery.rests = True
+        recovery.leaving = system.leave_device(old) if old.device else []
         system.loop.call_later(BURIAL_S, lambda: system.bury(new, before))
         system.quarantine([old.status, *old.states, *old.grant_objects])
-
-    def _reopen(self, new: LiveComponent, asked_ns: int) -> None:
-        """The new instance, its peers and its device get what is new."""
-        system = self._system
-        if new.device:
-            new.device.start(system.pools_of(new))
-        for end, connection in new.connections:
-            peer = system.peer_of(end)
-            if not connection.gone and (not peer or peer.running):  # else it will offer to reopen
-                new.set_state(end, abi.ChannelState.REOPEN, connection.epoch)
-                connection.signal(end.role)
-            system.offer_reopen(end, connection, asked_ns, same_pool=True)
         if system.supervision:
             system.supervision.configure(new.policy)
-        system.restock_soon()
+        return recovery
 
     def _settle(self, new: LiveComponent) -> None:
         """There is no going back from here."""

@@ -33,9 +33,8 @@ class Watch:
 
     def __init__(self, system: Hypervisor) -> None:
         self._system = system
-        self._rounds = 0
+        self._rounds = self._resumed_ns = 0
         self._looked_ns = time.monotonic_ns()
-        self._resumed_ns = 0
 
     def start(self) -> None:
         """Look every PERIOD_S from now on."""
@@ -56,7 +55,7 @@ class Watch:
             if component.running and self._rounds % HARVEST_EVERY == 0:
                 self._system.figures.harvest(component, component.running)
         self._system.check_supervisor(self._resumed_ns)
-        if self._rounds % COLLECT_EVERY == 0 and self._system.quiet:
+        if self._rounds % COLLECT_EVERY == 0 and not self._system.recoveries:
             gc.collect()  # automatic collections are off: one in a recovery would cost more than the recovery
         self.start()
 

@@ -57,7 +57,8 @@ class Compiler(NamedTuple):
         if self.version < STABLE_ALLOC:
             flags += ["--cfg", "old_alloc"]
         if self.version >= (1, 80):
-            flags += ["--check-cfg", "cfg(old_alloc, kill_points)", "--check-cfg", "cfg(host_test, test)"]
+            flags += ["--check-cfg", "cfg(old_alloc, kill_points, layout_a, layout_b)"]
+            flags += ["--check-cfg", "cfg(host_test, test)"]
         return flags
 
     def link_flags(self, script: Path) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from hypervisor import policy
 from hypervisor.abi import generated as abi
+from vmm import poisoned
 from vmm.document import Document, ManifestError, ProtocolFileError, Table, check_name
 
 PROTOCOLS = Path(__file__).resolve().parents[1] / "components" / "protocols"
@@ -93,7 +94,7 @@ def _component(top: Table) -> policy.Component:
         version=table.text("version"), vendor=table.text("vendor"),
         memory=vm.size("memory", abi.VM_MEMORY_MAX, _PAGE), memory_kind=memory_kind,
         hypercalls=frozenset(abi.Hypercall[name.upper()] for name in allowed),
-        restart=_restart(restart),
+        restart=_restart(restart, "log" in allowed),
         heartbeat_ms=restart.number("heartbeat_ms", 0, MS_MAX, default=0),
         states=tuple(top.each("state", INTERFACE_NAME_MAX, _state).values()),
     )  # fmt: skip
@@ -104,7 +105,8 @@ def _component(top: Table) -> policy.Component:
     return component
 
 
-def _restart(table: Table) -> policy.RestartPolicy:
+def _restart(table: Table, may_log: bool) -> policy.RestartPolicy:
+    """[restart]. Its group becomes the names of all members in `vmm.system`."""
     kind: Any = table.choice("policy", ("always", "never", "backoff"), "always")
     backoff_ms = table.numbers("backoff_ms", 0, MS_MAX)
     if kind == "backoff" and not backoff_ms:
@@ -115,7 +117,14 @@ def _restart(table: Table) -> policy.RestartPolicy:
     within_s = give_up.number("within_s", 1, 1_000_000, default)
     give_up.end()
     spares = table.number("spares", 0, 4, default=1)
-    return policy.RestartPolicy(kind, backoff_ms, restarts, 1000 * within_s, spares)
+    cures = table.names("poisoned", poisoned.CURES, "cures", default=())
+    if set(cures) - {"give_up"} and not may_log:
+        raise table.error("poisoned", 'the hypercall "log" is not allowed, which tells of what is done')
+    deaths = table.number("poisoned_deaths", 1, RESTARTS_MAX, default=poisoned.DEATHS)
+    within_ms = table.number("poisoned_within_ms", 1, MS_MAX, default=poisoned.WITHIN_MS)
+    group = (table.text("group"),) if "group" in table else ()
+    packed = poisoned.pack(cures, deaths, within_ms)
+    return policy.RestartPolicy(kind, backoff_ms, restarts, 1000 * within_s, spares, packed, group)
 
 
 def _state(table: Table) -> policy.StateRegion:
@@ -157,9 +166,9 @@ def _uses(top: Table, protocols: dict[str, policy.Protocol]) -> dict[str, policy
             raise table.error("dma", f'"{dma}" without memory to lend', interface=name)
         deadline_ms = table.number("deadline_ms", 1, MS_MAX, default=0)
         on_restart = abi.OnRestart[table.choice("on_restart", _ON_RESTART, "replay").upper()]
-        root = _root(table) if protocol.name == "fs" else b""
         lent = pool, objects, dma
-        return policy.Channel(name, protocol, operations, deadline_ms, on_restart, root, *lent)
+        seen = _parameter(table, protocol.name)
+        return policy.Channel(name, protocol, operations, deadline_ms, on_restart, seen, *lent)
 
     uses = top.each("uses", INTERFACE_NAME_MAX, read_one)
     for kind in ("pool", "grants"):
@@ -168,14 +177,25 @@ def _uses(top: Table, protocols: dict[str, policy.Protocol]) -> dict[str, policy
     return uses
 
 
-def _root(table: Table) -> bytes:
-    """The subtree an fs client may see: an absolute path without "", "." or ".." in it."""
-    root = table.text("root", "/")
+def _parameter(table: Table, protocol: str) -> bytes:
+    """What its server is told about a client: of fs the subtree it sees; of store the prefixes it may read
+    and write, with a space between them, each empty where nothing is stated."""
+    if protocol == "fs":
+        return _root(table, "root", "/")
+    if protocol == "store":
+        return b"%b %b" % (_root(table, "read", ""), _root(table, "write", ""))
+    return b""
+
+
+def _root(table: Table, key: str, default: str) -> bytes:
+    """An absolute path without "", "." or ".." in it."""
+    root = table.text(key, default)
     parts = root.split("/")
-    if parts[0] or (root != "/" and {"", ".", ".."} & set(parts[1:])) or "\0" in root:
-        raise table.error("root", f'"{root}" is not a plain absolute path')
+    is_escaping = root != "/" and {"", ".", ".."} & set(parts[1:])
+    if parts[0] or is_escaping or "\0" in root or (key != "root" and " " in root):
+        raise table.error(key, f'"{root}" is not a plain absolute path')
     if len(root.encode()) > ROOT_MAX:
-        raise table.error("root", "the path is too long", longest=ROOT_MAX)
+        raise table.error(key, "the path is too long", longest=ROOT_MAX)
     return root.encode()
 
 

@@ -47,6 +47,7 @@ _REMEDIES = (
     ('"backoff" without delays', "add backoff_ms = [0, 10, 100]"),
     ('"pool" without memory to lend', "add [pool.{interface}]"),
     ('"per_request" without memory to lend', "add [grants.{interface}]"),
+    ('the hypercall "log" is not allowed, .*', 'add "log" to allow in [hypercalls]'),
     (".* is not a plain absolute path", 'write it as "/usr/share"'),
     ("the path is too long", "use at most {longest} bytes"),
     ("the pool is larger than 64 MiB", "use fewer or smaller buffers"),

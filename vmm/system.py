@@ -25,6 +25,7 @@ silently less. Raises the errors of `vmm.document`.
 from __future__ import annotations
 
 from dataclasses import replace
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,7 +77,8 @@ def compile(
         for interface in manifest.uses:
             channels.append(_channel(system, _End(component, interface), len(channels)))
     _check_servers(system, channels)
-    components = [_component(system, each, index) for index, each in enumerate(system.manifests)]
+    alone = [_component(system, each, index) for index, each in enumerate(system.manifests)]
+    components = [_grouped(each, alone, channels) for each in alone]
     devices = _devices(system, top)
     top.end()
     policy = Policy(name, tuple(components), tuple(channels), tuple(devices), system.supervisor or None)
@@ -161,6 +163,21 @@ def _component(system: _System, name: str, index: int) -> Component:
     if name in system.programs:
         return replace(component, is_program=True, restart=RestartPolicy(policy="never", spares=0))
     return component
+
+
+def _grouped(component: Component, everybody: list[Component], channels: list[Channel]) -> Component:
+    """The component with the names of its whole group, servers first, in place of the group's."""
+    label = component.restart.group
+    members = [each.name for each in everybody if label and each.restart.group == label]
+    servers = {name: set[str]() for name in members}
+    for channel in channels:
+        if channel.client in servers and channel.server in servers:
+            servers[channel.client].add(channel.server)
+    try:
+        order = tuple(TopologicalSorter(servers).static_order())
+    except CycleError:
+        order = tuple(members)  # `vmm.needs` refuses such a system
+    return replace(component, restart=replace(component.restart, group=order))
 
 
 def _channel(system: _System, client: _End, index: int) -> Channel:

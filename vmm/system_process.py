@@ -92,7 +92,7 @@ class Run:
 
     def _finish_when_quiet(self, deadline: float) -> None:
         vmm = self.hypervisor
-        if self.request["report"] and not vmm.quiet and time.monotonic() < deadline:
+        if self.request["report"] and vmm.recoveries and time.monotonic() < deadline:
             vmm.loop.call_later(0.002, lambda: self._finish_when_quiet(deadline))
         else:
             vmm.loop.running = False

@@ -194,7 +194,7 @@ def _operation(name: str, table: Table) -> Operation:
     if operation.exactly_once and operation.idempotent:
         problem = "an idempotent operation may be done twice"
         raise table.error("exactly_once", problem, remedy="say one of exactly_once and idempotent")
-    if operation.sticky and not operation.idempotent:
+    if operation.sticky and not (operation.idempotent or operation.exactly_once):
         raise table.error("sticky", "a sticky operation is replayed", remedy="say idempotent = true as well")
     if operation.sticky and not operation.args:
         raise table.error("sticky", "a sticky operation needs an argument", remedy="the first one is its key")

@@ -115,6 +115,13 @@
 #define R3_ON_CORRUPTION_OLDER_COPY 0 /* go on with the copy of an earlier commit, if that one is sound */
 #define R3_ON_CORRUPTION_FRESH 1 /* begin anew */
 
+/* cure: what a component does about its poisoned state at its start; see components/reincarnation_server/README.md */
+#define R3_CURE_NONE 0
+#define R3_CURE_UNDO 1 /* the last commit is undone */
+#define R3_CURE_QUARANTINE 2 /* the request that the instance before was working on is answered with `quarantined` */
+#define R3_CURE_FRESH 3 /* the state begins anew */
+#define R3_CURE_GIVE_UP 4 /* it is not started any more */
+
 /* log_level */
 #define R3_LOG_LEVEL_ERROR 0
 #define R3_LOG_LEVEL_WARNING 1
@@ -167,6 +174,7 @@
 #define R3_ERROR_CORRUPT (-201) /* a checksum or a structure is wrong */
 #define R3_ERROR_GAP (-202) /* events were lost */
 #define R3_ERROR_PROTOCOL (-203) /* the peer broke the protocol */
+#define R3_ERROR_QUARANTINED (-204) /* the server has died of this request, and will not try again */
 
 /* fault: why an instance ended */
 #define R3_FAULT_NONE 0
@@ -233,7 +241,7 @@ _Static_assert(offsetof(struct r3_slot, length) == 16, "r3_slot.length");
 _Static_assert(offsetof(struct r3_slot, session) == 20, "r3_slot.session");
 _Static_assert(offsetof(struct r3_slot, args) == 24, "r3_slot.args");
 
-/* Layout `info`, 104 bytes. */
+/* Layout `info`, 120 bytes. */
 struct r3_info {
 	uint64_t magic;
 	uint32_t abi_version;
@@ -248,8 +256,11 @@ struct r3_info {
 	uint64_t heap_size;
 	uint64_t spin_ns; /* longest spin before a wait */
 	uint8_t name[32];
+	uint32_t cure; /* one of `cure`, of poisoned state */
+	uint32_t reserved;
+	uint64_t suspect; /* what the instance before was working on when it died: `working` of its telemetry */
 };
-_Static_assert(sizeof(struct r3_info) == 104, "size of r3_info");
+_Static_assert(sizeof(struct r3_info) == 120, "size of r3_info");
 _Static_assert(offsetof(struct r3_info, magic) == 0, "r3_info.magic");
 _Static_assert(offsetof(struct r3_info, abi_version) == 8, "r3_info.abi_version");
 _Static_assert(offsetof(struct r3_info, epoch) == 12, "r3_info.epoch");
@@ -263,6 +274,9 @@ _Static_assert(offsetof(struct r3_info, heap_base) == 48, "r3_info.heap_base");
 _Static_assert(offsetof(struct r3_info, heap_size) == 56, "r3_info.heap_size");
 _Static_assert(offsetof(struct r3_info, spin_ns) == 64, "r3_info.spin_ns");
 _Static_assert(offsetof(struct r3_info, name) == 72, "r3_info.name");
+_Static_assert(offsetof(struct r3_info, cure) == 104, "r3_info.cure");
+_Static_assert(offsetof(struct r3_info, reserved) == 108, "r3_info.reserved");
+_Static_assert(offsetof(struct r3_info, suspect) == 112, "r3_info.suspect");
 
 /* Layout `channel_entry`, 128 bytes. */
 struct r3_channel_entry {
@@ -340,7 +354,8 @@ struct r3_telemetry {
 	uint64_t served;
 	uint64_t replay_count; /* entries ever written to the replay ring at +0x400 */
 	uint64_t start_tsc; /* the guest's TSC at its first instruction */
-	uint64_t reserved[4];
+	uint64_t working; /* the request that a server is working on; 0: none */
+	uint64_t reserved[3];
 };
 _Static_assert(sizeof(struct r3_telemetry) == 128, "size of r3_telemetry");
 _Static_assert(offsetof(struct r3_telemetry, calls) == 0, "r3_telemetry.calls");
@@ -355,7 +370,8 @@ _Static_assert(offsetof(struct r3_telemetry, reconnects) == 64, "r3_telemetry.re
 _Static_assert(offsetof(struct r3_telemetry, served) == 72, "r3_telemetry.served");
 _Static_assert(offsetof(struct r3_telemetry, replay_count) == 80, "r3_telemetry.replay_count");
 _Static_assert(offsetof(struct r3_telemetry, start_tsc) == 88, "r3_telemetry.start_tsc");
-_Static_assert(offsetof(struct r3_telemetry, reserved) == 96, "r3_telemetry.reserved");
+_Static_assert(offsetof(struct r3_telemetry, working) == 96, "r3_telemetry.working");
+_Static_assert(offsetof(struct r3_telemetry, reserved) == 104, "r3_telemetry.reserved");
 
 /* The replay ring: 128 entries at TELEMETRY + 0x400. */
 struct r3_replay_entry {

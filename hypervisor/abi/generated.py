@@ -108,6 +108,10 @@ RegionKind = IntEnum("RegionKind", {
 # on_corruption: what to do about state that fails its checksum
 OnCorruption = IntEnum("OnCorruption", {"OLDER_COPY": 0, "FRESH": 1})
 
+# cure: what a component does about its poisoned state at its start; see
+# components/reincarnation_server/README.md
+Cure = IntEnum("Cure", {"NONE": 0, "UNDO": 1, "QUARANTINE": 2, "FRESH": 3, "GIVE_UP": 4})
+
 # log_level
 LogLevel = IntEnum("LogLevel", {"ERROR": 0, "WARNING": 1, "INFO": 2, "DEBUG": 3})
 
@@ -129,6 +133,7 @@ Error = IntEnum("Error", {
     "BUSY": -16, "EXIST": -17, "NOTDIR": -20, "ISDIR": -21, "INVAL": -22, "NOSPC": -28, "ROFS": -30,
     "RANGE": -34, "NAMETOOLONG": -36, "NOSYS": -38, "LOOP": -40, "OVERFLOW": -75, "TIMEOUT": -110,
     "STALE": -116, "CANCELED": -125, "DEAD": -200, "CORRUPT": -201, "GAP": -202, "PROTOCOL": -203,
+    "QUARANTINED": -204,
 })
 
 # fault: why an instance ended
@@ -161,8 +166,8 @@ class Slot(Layout, codes="H H I I i I I 5Q"):
     args: tuple[int, ...] = (0,) * 5
 
 
-class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s"):
-    """Layout `info`, 104 bytes."""
+class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s I 4x Q"):
+    """Layout `info`, 120 bytes."""
 
     magic: int = 0
     abi_version: int = 0
@@ -177,6 +182,8 @@ class Info(Layout, codes="Q I I I I I I Q Q Q Q Q 32s"):
     heap_size: int = 0
     spin_ns: int = 0  # longest spin before a wait
     name: bytes = b""
+    cure: int = 0  # one of `cure`, of poisoned state
+    suspect: int = 0  # what the instance before was working on when it died: `working` of its telemetry
 
 
 class ChannelEntry(Layout, codes="16s 32s I I Q Q I I I I I I Q H H I 16x"):
@@ -214,7 +221,7 @@ class RegionEntry(Layout, codes="16s I I Q Q Q Q I I"):
     on_corruption: int = 0  # of a state region
 
 
-class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 32x"):
+class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q Q 24x"):
     """Counters a guest keeps for whoever wants to look; never trusted."""
 
     calls: int = 0
@@ -229,6 +236,7 @@ class Telemetry(Layout, codes="Q Q Q Q Q Q Q Q Q Q Q Q 32x"):
     served: int = 0
     replay_count: int = 0  # entries ever written to the replay ring at +0x400
     start_tsc: int = 0  # the guest's TSC at its first instruction
+    working: int = 0  # the request that a server is working on; 0: none
 
 
 class ReplayEntry(Layout, codes="I I Q"):

@@ -10,9 +10,11 @@ from enum import IntEnum
 from hypervisor.abi.layout import Layout
 
 Operation = IntEnum("Operation", {"OPEN": 1, "CLOSE": 2, "READ": 3, "STAT": 4, "READDIR": 5, "READLINK": 6,
-    "STATFS": 7})
+    "STATFS": 7, "READ_NEXT": 8, "SEEK": 9, "LOCK": 10, "UNLOCK": 11})
 Kind = IntEnum("Kind", {"UNKNOWN": 0, "FIFO": 1, "CHARACTER_DEVICE": 2, "DIRECTORY": 4, "BLOCK_DEVICE": 6,
     "REGULAR": 8, "SYMBOLIC_LINK": 10, "SOCKET": 12})
+Whence = IntEnum("Whence", {"START": 0, "CURRENT": 1, "END": 2})
+Lock = IntEnum("Lock", {"SHARED": 1, "EXCLUSIVE": 2})
 
 
 class OpenArgs(Layout, codes="I I 32x"):
@@ -84,6 +86,48 @@ class StatfsReturns(Layout, codes="Q Q I I 16x"):
     inodes: int = 0
     block_bytes: int = 0
     name_max: int = 0
+
+
+class ReadNextArgs(Layout, codes="I I 32x"):
+    """Arguments of `read_next`."""
+
+    handle: int = 0
+    bytes: int = 0
+
+
+class ReadNextReturns(Layout, codes="I 4x Q 24x"):
+    """Returned values of `read_next`."""
+
+    bytes: int = 0
+    offset: int = 0
+
+
+class SeekArgs(Layout, codes="I I q 24x"):
+    """Arguments of `seek`."""
+
+    handle: int = 0
+    whence: int = 0
+    offset: int = 0
+
+
+class SeekReturns(Layout, codes="Q 32x"):
+    """Returned values of `seek`."""
+
+    position: int = 0
+
+
+class LockArgs(Layout, codes="I I I 28x"):
+    """Arguments of `lock`."""
+
+    handle: int = 0
+    kind: int = 0
+    wait_ms: int = 0
+
+
+class UnlockArgs(Layout, codes="I 36x"):
+    """Arguments of `unlock`."""
+
+    handle: int = 0
 
 
 class StatRecord(Layout, codes="I I I I Q Q q I I Q I I Q 8x"):

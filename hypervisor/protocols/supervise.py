@@ -9,12 +9,12 @@ from enum import IntEnum
 
 from hypervisor.abi.layout import Layout
 
-Operation = IntEnum("Operation", {"CONFIGURE": 1, "FAULT": 2, "RECOVERED": 3})
+Operation = IntEnum("Operation", {"CONFIGURE": 1, "FAULT": 2})
 Policy = IntEnum("Policy", {"ALWAYS": 0, "NEVER": 1, "BACKOFF": 2})
 Action = IntEnum("Action", {"RESTART": 0, "RESTART_AFTER_DELAY": 1, "GIVE_UP": 2})
 
 
-class ConfigureArgs(Layout, codes="I I I I I 20x"):
+class ConfigureArgs(Layout, codes="I I I I I 4x Q 8x"):
     """Arguments of `configure`."""
 
     component: int = 0
@@ -22,6 +22,7 @@ class ConfigureArgs(Layout, codes="I I I I I 20x"):
     restarts: int = 0
     within_ms: int = 0
     steps: int = 0
+    poisoned: int = 0
 
 
 class ConfigureReturns(Layout, codes="I 36x"):
@@ -39,17 +40,10 @@ class FaultArgs(Layout, codes="I I I 4x Q 16x"):
     now_ns: int = 0
 
 
-class FaultReturns(Layout, codes="I I I 28x"):
+class FaultReturns(Layout, codes="I I I I 24x"):
     """Returned values of `fault`."""
 
     action: int = 0
     delay_ms: int = 0
     foreseen: int = 0
-
-
-class RecoveredArgs(Layout, codes="I I Q 24x"):
-    """Arguments of `recovered`."""
-
-    component: int = 0
-    epoch: int = 0
-    took_us: int = 0
+    cure: int = 0

@@ -29,6 +29,8 @@ APT_SECONDS = 600
 
 # What is loaded: for every bed, and for one with an IOMMU.
 MODULES = ("virtio_pci", "virtio_console", "9pnet_virtio", "9p", "overlay", "kvm_amd")
+# For tests that compare with the kernel's own reading of an image; erofs needs an implementation of crc32c.
+OPTIONAL = ("crc32c_generic", "erofs", "loop")
 IOMMU_MODULES = ("vfio", "vfio_iommu_type1", "vfio_pci_core", "vfio_pci")
 IOMMU_OPTIONAL = ("vfio_virqfd",)  # part of vfio since Linux 6.2
 _FORMAT = 2  # of kernel.json and what is kept with it
@@ -156,8 +158,8 @@ def _unpack(package: Path, folder: Path, name: str, version: str) -> Kernel:
         if not images or not folders:
             raise BedError(f"{package}: no kernel with its modules in this package")
         available = Modules(folders[0])
-        modules = available.order(MODULES)
-        iommu_modules = available.order([*MODULES, *IOMMU_MODULES], IOMMU_OPTIONAL)
+        modules = available.order(MODULES, OPTIONAL)
+        iommu_modules = available.order([*MODULES, *IOMMU_MODULES], [*OPTIONAL, *IOMMU_OPTIONAL])
         (result / "modules").mkdir(parents=True)
         (result / "kernel").write_bytes(unwrap(images[0].read_bytes()))
         for each in {*modules, *iommu_modules}:
@@ -178,7 +180,7 @@ def _unpack(package: Path, folder: Path, name: str, version: str) -> Kernel:
 
 
 def _wanted() -> list[str]:
-    return [*MODULES, *IOMMU_MODULES, *IOMMU_OPTIONAL]
+    return [*MODULES, *OPTIONAL, *IOMMU_MODULES, *IOMMU_OPTIONAL]
 
 
 def _load(folder: Path) -> Kernel | None:

@@ -98,7 +98,8 @@ def words(hardware: Hardware, image: Path, writable: Sequence[tuple[str, str]]) 
     kernel_words = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"
     arguments = [
         *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-M", "q35"),
-        *("-accel", "tcg,thread=multi", "-cpu", "max,+svm"),
+        # Without erms: the kernel would copy and clear by `rep movsb`, which TCG does byte by byte.
+        *("-accel", "tcg,thread=multi", "-cpu", "max,+svm,-erms"),
         *("-m", str(hardware.memory), "-smp", str(hardware.vcpus), "-kernel", str(image)),
     ]
     if hardware.iommu:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.bench import boot, calls, footprint, host, recovery, stream, systems, update
+from tests.bench import boot, calls, footprint, host, rebirth, recovery, stream, systems, update
 from tests.bench.budget import Budget
 from tests.bench.data import Data
 from tests.bench.figures import Figure, NotMeasured, Target, missing
@@ -18,21 +18,23 @@ from tests.bench.systems import Progress
 from vmm.cli.command import Table
 
 TARGETS: dict[str, Target] = {
-    **calls.TARGETS, **stream.TARGETS, **recovery.TARGETS, **update.TARGETS, "boot_ms": boot.TARGET,
-    **footprint.TARGETS,
+    **calls.TARGETS, **stream.TARGETS, **recovery.TARGETS, **rebirth.TARGETS, **update.TARGETS,
+    "boot_ms": boot.TARGET, **footprint.TARGETS,
 }  # fmt: skip
 UNITS: dict[str, str] = {
-    **calls.UNITS, **stream.UNITS, **recovery.UNITS, **update.UNITS, "boot_ms": boot.UNIT, **footprint.UNITS
+    **calls.UNITS, **stream.UNITS, **recovery.UNITS, **rebirth.UNITS, **update.UNITS, "boot_ms": boot.UNIT,
+    **footprint.UNITS,
 }  # fmt: skip
 # What is measured of other people's software has no strict mode.
 BESIDE = ("socketpair_us", "socketpair_per_s", "supervisor_restart_ms")
 # No device takes part in these, so that the DMA mode makes no difference.
-WITHOUT_DEVICE = (*calls.TARGETS, "trusted_lines")
+WITHOUT_DEVICE = (*calls.TARGETS, *rebirth.TARGETS, "trusted_lines")
 KEYS = (
     "call_spin_us", "call_server_asleep_us", "call_both_asleep_us", "tx_overhead_ns", "socketpair_us",
     "pipelined_calls_per_s", "socketpair_per_s", "exits_per_io", "seq_read_ratio_kernel",
     "seq_read_ratio_fuse", "recovery_ms", "supervisor_restart_ms", "kill10_speed_ratio",
-    "update_blackout_ms", "update_failed_requests", "boot_ms", "component_overhead_mib", "trusted_lines",
+    *rebirth.UNITS, "update_blackout_ms", "update_failed_requests", "boot_ms", "component_overhead_mib",
+    "trusted_lines",
 )  # fmt: skip
 STRICT_KEYS = tuple(f"{key}_strict" for key in KEYS if key not in BESIDE)
 SUFFIX = "_strict"
@@ -105,8 +107,9 @@ def _steps(plan: Plan, data: Data, budget: Budget, progress: Progress) -> list[S
             alone("boot", 0.03, f"boot_ms{suffix}", boots),
             alone("footprint", 0.01, f"component_overhead_mib{suffix}", overhead),
         ]
+    reborn = Step("recovery", 0.1, tuple(rebirth.UNITS), lambda: rebirth.measure(plan, budget, progress))
     restart = partial(recovery.measure_supervisor, plan, progress)
-    return [*steps, alone("recovery", 0.04, "supervisor_restart_ms", restart)]
+    return [*steps, reborn, alone("recovery", 0.04, "supervisor_restart_ms", restart)]
 
 
 def _empty(key: str, reason: str, *, broken: bool = False) -> Figure:
@@ -192,6 +195,7 @@ def _beside(key: str, each: Figure) -> str:
         "sigkill_from_outside",
         "with_16_clients",
         "without_spare",
+        "foreseen",
     ):
         if name in each:
             parts.append(

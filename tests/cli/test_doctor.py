@@ -32,6 +32,7 @@ def test_doctor(r3s3: Run) -> None:
 
 
 @pytest.mark.kvm
+@pytest.mark.alone
 def test_probe_is_quick_and_right() -> None:
     probe.choose()
     begin = time.monotonic()

@@ -101,6 +101,7 @@ def test_its_driver_is_killed_again_and_again(foreign: Foreign) -> None:
     assert set(report["deaths"]) == {"disk_driver"} and report["replayed"] > 0
 
 
+@pytest.mark.alone
 def test_it_dies_and_comes_back(foreign: Foreign) -> None:
     """The driver waits for another back-end, with another pool, however long that takes."""
     with foreign.read(30) as system:

@@ -233,7 +233,7 @@ def test_a_device_that_cannot_be_drained_for_one_that_is_given_up(make_world: Ma
     world.until(lambda: world.live("driver").gave_up)
     device.die("it did not answer")
     world.turns(5)
-    assert device.closed and len(world.launcher.backends) == 1 and world.system.quiet
+    assert device.closed and len(world.launcher.backends) == 1 and not world.system.recoveries
 
 
 def test_given_up_while_another_device_is_being_made(

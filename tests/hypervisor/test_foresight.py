@@ -133,7 +133,7 @@ def test_a_promise_is_kept_whatever_the_verdict_is_then(scene: Scene, verdict: t
     world.turns(20)
     live = world.live("driver")
     assert scene.driver == 2 and not live.gave_up and world.state("files", 1) == ("reopen", 2)
-    assert not world.backend.closed and world.system.quiet
+    assert not world.backend.closed and not world.system.recoveries
     world.kill("driver")
     world.until(lambda: scene.asked() == [1, 2])
     world.turns(20)
@@ -265,7 +265,7 @@ def test_the_device_is_stopped_before_it_is_started(scene: Scene, how: Callable[
     device.finish()
     world.until(lambda: world.live("driver").deaths == 1 + device.dead)
     world.revive("driver")
-    world.until(lambda: world.system.quiet)
+    world.until(lambda: not world.system.recoveries)
     assert device.closed == device.dead and world.backend.windows[abi.VRING_IOVA]
 
 

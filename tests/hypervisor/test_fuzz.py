@@ -50,7 +50,7 @@ class Chaos:
             return
         match self.random.randrange(14):
             case 0 | 1:
-                self.world.system.kill(self.world.live(name))
+                self.world.system.blame(self.world.live(name), abi.Fault.KILLED, "")
             case 2:
                 tender.fault(self.random.choice(NUMBERS), *self.random.choices(NUMBERS, k=5))
             case 3:
@@ -124,7 +124,7 @@ class Chaos:
                 if not tender.instance.ready_ns and not tender.instance.calling:
                     tender.hypercall(abi.Hypercall.READY)
                     return False
-            return world.system.quiet
+            return not world.system.recoveries
 
         world.until(settled)
         world.turn(0.02)

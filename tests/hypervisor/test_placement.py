@@ -151,7 +151,7 @@ def test_info_pages_of_a_driver() -> None:
     made = storage(driver={"states": (STATE,)})
     placed, pages = info(made, named(made, "driver"))
     pages.set_device(0x55, b"config")
-    pages.begin(7, abi.Start.RESTART, 99, [3])
+    pages.begin(7, abi.Start.RESTART, 99, [3], (2, 5))
     whole = pages.whole()
     said = abi.Info.unpack(whole)
     assert (said.magic, said.abi_version, said.name) == (abi.INFO_MAGIC, abi.ABI_VERSION, b"driver")

@@ -64,7 +64,7 @@ class Watched:
         for name in ("driver", "files"):
             if not world.tender(name).instance.ready_ns:
                 self.revive(name)
-        self.until(lambda: world.system.quiet)
+        self.until(lambda: not world.system.recoveries)
         if world.state("files", 1)[0] == "reopen":
             world.call("files", abi.Hypercall.RECONNECT, 0)
         place = world.live("files").placement.region(abi.RegionKind.POOL).address

@@ -562,5 +562,6 @@ class World:
     def kill(self, name: str) -> FakeTender:
         """The operator kills a component; its late tender."""
         tender = self.tender(name)
-        assert self.system.kill(self.live(name))
+        assert self.live(name).running
+        self.system.blame(self.live(name), abi.Fault.KILLED, "")
         return tender

@@ -9,7 +9,7 @@ import pytest
 
 from hypervisor.abi import generated as abi
 from hypervisor.policy import GrantObjects, Pool, RestartPolicy, StateRegion
-from vmm import manifest
+from vmm import manifest, poisoned
 from vmm.diagnosis import explain
 from vmm.document import ConfigurationError, ManifestError
 
@@ -79,13 +79,17 @@ ERRORS: dict[str, str] = {
     ),
     "no_such_protocol": (
         'manifests/no_such_protocol.toml:11: serves.fs.protocol: no protocol "net@1"; known '
-        "protocols: blk@1, fs@1, fs@2, log@1, supervise@1"
+        "protocols: blk@1, fs@1, fs@2, log@1, store@1, supervise@1"
     ),
     "no_such_version": (
         'manifests/no_such_version.toml:11: serves.fs.protocol: no protocol "fs@3"; did you mean "fs@2"?'
     ),
     "not_utf8": ("manifests/not_utf8.toml: not UTF-8 text; save it as UTF-8"),
     "out_of_range": ("manifests/out_of_range.toml:14: serves.fs.clients: 0 is out of range; use 1 to 64"),
+    "poisoned_unheard": (
+        'manifests/poisoned_unheard.toml:11: restart.poisoned: the hypercall "log" is not allowed, which '
+        'tells of what is done; add "log" to allow in [hypercalls]'
+    ),
     "pool_of_nothing": (
         'manifests/pool_of_nothing.toml:14: pool.blok: no interface "blok" is used; did you mean "blk"?'
     ),
@@ -126,6 +130,14 @@ ERRORS: dict[str, str] = {
     "state_survives_what": (
         'manifests/state_survives_what.toml:13: state.log.survives: no such name "flood"; known '
         "occasions: crash, update"
+    ),
+    "store_root": (
+        "manifests/store_root.toml:13: uses.store.root: unknown key; known keys: deadline_ms, dma, "
+        "on_restart, operations, protocol, read, write"
+    ),
+    "store_two_roots": (
+        'manifests/store_two_roots.toml:13: uses.store.read: "/net /log" is not a plain absolute path; '
+        'write it as "/usr/share"'
     ),
     "syntax": (
         "manifests/syntax.toml:9: TOML syntax: Expected ']' at the end of a table declaration; "
@@ -180,6 +192,22 @@ def test_file_too_large(tmp_path: Path) -> None:
     with pytest.raises(ManifestError) as caught:
         manifest.read(file, PROTOCOLS)
     assert explain(vars(caught.value)) == f"{file}: larger than 1 MiB; this is not a file of ours"
+
+
+def test_what_is_tried_against_poisoned_state(tmp_path: Path) -> None:
+    text = (FIXTURES / "manifests/poisoned_unheard.toml").read_text() + '[hypercalls]\nallow = ["log"]\n'
+    file = tmp_path / "thing.toml"
+    for cures, more, packed in (
+        ('"give_up", "fresh"', "", 1000 << 32 | 2 << 16 | 0x34),
+        ('"undo", "quarantine", "fresh", "give_up"', "", 1000 << 32 | 2 << 16 | 0x4321),
+        ('"quarantine"', "poisoned_deaths = 5\npoisoned_within_ms = 70\n", 70 << 32 | 5 << 16 | 2),
+        ("", "", 0),
+    ):
+        stated = text.replace('"give_up", "fresh"', cures)
+        file.write_text(stated.replace("[hypercalls]", f"{more}[hypercalls]"))
+        restart = manifest.read(file, PROTOCOLS).component.restart
+        assert restart.poisoned == packed
+        assert poisoned.cures(packed) == [each.strip('"') for each in cures.split(", ") if each]
 
 
 def test_good_server() -> None:

@@ -26,8 +26,8 @@ def test_manifest_is_sound(file: Path) -> None:
     assert found.component.name == file.parent.name
 
 
-# What is of use only with a device that has a system of its own.
-ELSEWHERE = {"edu": "edu", "tone": "audio"}
+# What is of use only with a component that has a system of its own.
+ELSEWHERE = {"edu": "edu", "store": "store", "tone": "audio"}
 RUNS = [*((ELSEWHERE.get(each, "default"), each) for each in PROGRAMS), ("nvme", "cat")]
 
 

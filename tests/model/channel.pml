@@ -319,7 +319,7 @@ proctype Hypervisor() provided (!burying) {
     byte n;
 end_loop:
     do
-    :: d_step { server_runs && server < SERVER_DEATHS && !finished -> /* `Recovery.begin`, `_tell_peers` */
+    :: d_step { server_runs && server < SERVER_DEATHS && !finished -> /* `Recovery.begin` */
             server_runs = false; client_page = DEAD; STOP_SERVER }
     :: d_step { client_runs && client < CLIENT_DEATHS && !finished ->
             client_runs = false; server_page = DEAD; STOP_CLIENT }

@@ -88,8 +88,8 @@ def test_headers_compile_and_their_assertions_hold(name: str, tmp_path: Path) ->
 def test_golden_files_state_every_number() -> None:
     text = (generate.REPOSITORY / generate.GENERATED / "fs.golden").read_text(encoding="ascii")
     assert "protocol number 2 version 1\n" in text
-    assert "operation 01 open: idempotent, sticky\n" in text
-    assert "operation 02 close: idempotent, ends open\n" in text
+    assert "operation 01 open: exactly_once, sticky\n" in text
+    assert "operation 02 close: exactly_once, ends open\n" in text
     assert "operation 03 read input 0 output slot\n" in text
     count = (generate.REPOSITORY / generate.GENERATED / "count.golden").read_text(encoding="ascii")
     assert "operation 01 add: exactly_once\n" in count

@@ -2,7 +2,8 @@
 
 Two kinds of moments can be named. A *point* is a place in guest code (`kill_point!` in crate rt): the VM
 itself dies there, at a chosen passage. A *step* is a place in the hypervisor's handling of a death: somebody
-is killed just there, before anything else happens. No moment is hit by waiting for some time.
+is killed just there, before anything else happens. No moment is hit by waiting for some time. A *lot* draws
+moments of both kinds, and kills after so many requests.
 """
 
 from __future__ import annotations
@@ -65,11 +66,23 @@ class Strike:
 
 
 @dataclass(frozen=True)
+class Lot:
+    """Everybody dies, as drawn from `seed`, until the program ends (see `lottery.py`). `requests`: component
+    -> how many requests an instance serves or makes, on average; `points`: where in its code it may die.
+    """
+
+    seed: int
+    requests: dict[str, int]
+    points: dict[str, list[str]]
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything that is to happen. The default: nothing."""
 
     points: tuple[Point, ...] = ()
     strikes: tuple[Strike, ...] = ()
+    lot: Lot | None = None
     trace: bool = False  # note which of the hypervisor's functions a death goes through
 
     def write(self, path: Path) -> None:
@@ -83,6 +96,7 @@ class Plan:
         return cls(
             tuple(Point(**(each | {"passages": tuple(each["passages"])})) for each in data["points"]),
             tuple(Strike(**each) for each in data["strikes"]),
+            Lot(**data["lot"]) if data["lot"] else None,
             data["trace"],
         )
 

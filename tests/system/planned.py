@@ -3,7 +3,7 @@
 Its report has, besides the usual: `records`, every fault record in the order of the deaths; `struck`, the
 strikes that were carried out; `trails`, per component the numbers of the last points each of its instances
 has passed, and `passed`, of all points seen there; `trace`, the functions of the hypervisor that deaths have
-gone through.
+gone through. With a lot it has what that counts (`lottery.py`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from hypervisor import control, hypercalls, process, update
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
 from hypervisor.evidence import Evidence
+from hypervisor.faults import FaultRecord
 from hypervisor.instances import Instance, Step
 from hypervisor.policy import Component
 from hypervisor.process import Hypervisor
 from hypervisor.recovery import Recovery
 from hypervisor.supervision import Supervision
 from hypervisor.update import WARM_S, Update
+from tests.system.lottery import Lottery
 from tests.system.plan import (
     ENVIRONMENT,
     HANG,
@@ -47,6 +49,7 @@ struck: list[str] = []
 trace: list[str] = []
 trails: dict[str, list[list[int]]] = {}
 passed: dict[str, set[int]] = {}
+lottery = Lottery(PLAN.lot) if PLAN.lot else None
 
 
 class PlannedComponent(LiveComponent):
@@ -60,6 +63,8 @@ class PlannedComponent(LiveComponent):
                 passage = point.passages[self.epoch - 1] | (HANG if point.hang else 0)
                 words = struct.pack("<II", number_of(point.name), passage)
                 instance.telemetry.map[PLANTED : PLANTED + len(words)] = words
+        if lottery:
+            lottery.adopted(self, instance)
         return steps
 
     def bury(self, instance: Instance) -> None:
@@ -82,6 +87,8 @@ class PlannedComponent(LiveComponent):
 def reached(system: Hypervisor, step: str, of: str) -> None:
     """A step in the handling of a death has been reached: strike if the plan says so."""
     counts[step, of] = number = counts.get((step, of), 0) + 1
+    if lottery:
+        lottery.reached(step, of)
     for strike in PLAN.strikes:
         if (strike.step, strike.of, strike.number) != (step, of, number):
             continue
@@ -93,7 +100,7 @@ def reached(system: Hypervisor, step: str, of: str) -> None:
             instance.kill()  # nobody is told: its pidfd or its socket has to tell
             struck.append(f"{step} {of}: {strike.victim}")
         else:
-            system.kill(victim, f"at {step} of {of}")
+            system.blame(victim, abi.Fault.KILLED, f"at {step} of {of}")
             struck.append(f"{step} {of}: {strike.victim}")
 
 
@@ -102,6 +109,8 @@ class PlannedRecovery(Recovery):
 
     def begin(self) -> None:
         """See `Recovery.begin`."""
+        if lottery:
+            lottery.died(self.record)
         super().begin()
         reached(self.system, "died", self.component.name)
 
@@ -116,6 +125,8 @@ class PlannedRecovery(Recovery):
     def ready(self) -> None:
         """See `Recovery.ready`."""
         super().ready()
+        if lottery:
+            lottery.ready(self.component.name)
         reached(self.system, "ready", self.component.name)
 
 
@@ -163,6 +174,16 @@ _dispatch = hypercalls.dispatch
 class PlannedRun(system_process.Run):
     """A run whose report tells what has happened."""
 
+    def __init__(self, link: system_process.Link, request: dict[str, Any], hypervisor: Hypervisor) -> None:
+        super().__init__(link, request, hypervisor)
+        if lottery:
+            lottery.begin(hypervisor)
+
+    def _program_ended(self, component: LiveComponent, record: FaultRecord | None) -> None:
+        if lottery:
+            lottery.end()
+        super()._program_ended(component, record)
+
     def report(self) -> dict[str, Any]:
         """See `Run.report`."""
         for live in self.hypervisor.components.values():
@@ -177,6 +198,7 @@ class PlannedRun(system_process.Run):
             "trails": trails,
             "passed": {name: sorted(numbers) for name, numbers in passed.items()},
             "trace": trace,
+            **(lottery.report() if lottery else {}),
         }
 
 

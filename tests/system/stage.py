@@ -26,9 +26,10 @@ from vmm.cli.launch import Launch, Request
 IMAGES = ROOT / "build/guests-kill-points"
 PATIENCE_S = 40.0  # machines that test are often busy with other things
 COMPONENTS = ("reincarnation_server", "console", "disk_driver", "file_server")
-PROGRAMS = ("front", "grantor")  # of tests/guests
-OTHERS = ("borrower", "counter", "relay", "silent_server", "cat", "sha256tree")
+PROGRAMS = ("front", "grantor", "holder", "witness")  # of tests/guests
+OTHERS = ("borrower", "counter", "poisoned", "relay", "silent_server", "cat", "sha256tree")
 SOUND = ("audio_driver", "tone", "player")
+BAD = ("null_read", "infinite_loop", "denied_hypercall", "hasty")  # new versions that do not work
 PROCESS = "tests.system.process"
 # A restart policy under which no death is foreseen: the reincarnation server is asked about each.
 ASKED = 'policy = "backoff"\nbackoff_ms = [1]'
@@ -104,6 +105,10 @@ class Scene:
             raise self._failure
         assert not self.error, self.error
 
+    def ended(self, seconds: float) -> bool:
+        """Whether the program ends within that time."""
+        return self._ended.wait(seconds)
+
     # -- questions ------------------------------------------------------------------------------------
 
     def wait_started(self) -> None:
@@ -146,7 +151,7 @@ class Scene:
 
     def end(self, seconds: float = PATIENCE_S) -> int:
         """Waits for the program's end; its exit status."""
-        if not self._ended.wait(seconds):
+        if not self.ended(seconds):
             raise AssertionError(f"the program does not end\n{self.state()}")
         self._check()
         assert self.report, "the hypervisor process died"
@@ -288,7 +293,7 @@ class Stage:
         sound: Path | None = None,
     ) -> Iterator[Scene]:
         """Runs a program, or so many instances of it, in a system made of `parts`; it ends with the block.
-        Its device is the disk, or a sound device that fills the file `sound`."""
+        Its devices are the disk, and a sound device that fills the file `sound`."""
         system_file = self.folder / "system.toml"
         names = {"images": IMAGES, "manifests": self.manifests, "programs": self.programs, "root": ROOT}
         system_file.write_text((BARE + parts).format(**names))
@@ -298,7 +303,7 @@ class Stage:
             system_file=str(system_file),
             program=words[0],
             arguments=list(words),
-            disk=str(self.disk) if "[devices" in parts and not sound else None,
+            disk=str(self.disk) if "disk_driver.disk" in parts else None,
             sound=str(sound) if sound else None,
             programs=programs,
             kill=list(kill),
@@ -341,7 +346,7 @@ class Stage:
 
 def build_images() -> None:
     """The guests that run here, with kill points."""
-    names = [*COMPONENTS, *PROGRAMS, *OTHERS, *SOUND]
+    names = [*COMPONENTS, *PROGRAMS, *OTHERS, *SOUND, *BAD]
     build(names, output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
 
 

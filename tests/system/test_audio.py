@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 
 from hypervisor.abi import generated as abi
-from tests.system.plan import Plan, Point
+from tests.bed import dose
+from tests.system.plan import Lot, Plan, Point
 from tests.system.stage import Stage, is_stopped, strike
 from vmm.cli.command import CommandError
 from vmm.cli.compile import check_sound
@@ -107,11 +108,12 @@ def test_calm(
 
 def test_a_hundred_kills(stage: Stage, sound: Path) -> None:
     """At random moments, with several requests under way all the time and the volume changed twice."""
-    frames, volumes = 60_000, (50_000, 20_000, 30_000)
-    words = (f"frames={frames}", "chunk=20", "pause=700", "volume=50000,20000,30000")
-    with stage.play(AUDIO, "tone", *words, kill=(("audio_driver", 70.0),), sound=sound) as scene:
+    frames, volumes = dose(60_000), (50_000, 20_000, 30_000)
+    words = (f"frames={frames}", "chunk=20", "volume=50000,20000,30000")
+    plan = Plan(lot=Lot(1, {"audio_driver": 14}, {"audio_driver": list(POINTS)}))
+    with stage.play(AUDIO, "tone", *words, plan=plan, sound=sound) as scene:
         assert scene.end() == 0
-    assert scene.report["kills"] >= 100, scene.report["kills"]
+    assert sum(scene.report["by_lot"]["audio_driver"].values()) >= dose(100), scene.report["by_lot"]
     assert scene.report["failed_requests"] == 0
     assert recorded(sound) == tone(frames, volumes=volumes)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bed import dose
-from tests.system.plan import Plan, Point, seeds
+from tests.system.plan import Plan, Point
 from tests.system.stage import Stage
 
 pytestmark = pytest.mark.kvm
@@ -96,16 +96,6 @@ def test_both_die_at_random(chain: Stage, seed: int) -> None:
     check(chain, count)
     assert scene.report["kills"] > 10
     assert scene.report["failed_requests"] == 0
-
-
-@pytest.mark.campaign
-@pytest.mark.parametrize("seed", seeds(20))
-def test_many_times(chain: Stage, seed: int) -> None:
-    count = 60_000  # nearly as many as the ledger holds
-    kill = (("relay", 25.0), ("counter", 15.0), ("reincarnation_server", 10.0), ("console", 5.0))
-    with chain.play(CHAIN, "front", str(count), "200", kill=kill, seed=seed) as scene:
-        assert scene.end(180) == 0
-    check(chain, count)
 
 
 def test_without_the_log_it_would_be_noticed(stage: Stage) -> None:

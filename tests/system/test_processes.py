@@ -251,6 +251,7 @@ def about(pid: int) -> str:
     return "; ".join(line for line in lines if line.startswith(("Name", "State", "Pid", "PPid", "Threads")))
 
 
+@pytest.mark.alone
 def test_hypervisor_killed(stage: Stage, tmp_path: Path) -> None:
     """No process, no memory object is left within two seconds, and the socket's name is in nobody's way."""
     with stage.play(FILES, "sha256tree", *["/"] * 100) as scene:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -9,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from hypervisor import wire
 from hypervisor.abi import generated as abi
-from tests.tender.system import System, event, memory_object
+from tests.tender.system import Guest, System, assemble, event, memory_object
 
 pytestmark = pytest.mark.kvm
 
@@ -129,3 +132,56 @@ def test_many_at_once(own: System) -> None:
         guest.run()
     for guest in guests:
         assert guest.hypercall().args[0] == abi.Hypercall.EXIT
+
+
+class Asker:
+    """Asks a zygote for things, and does not wait for answers."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+
+    def spawn(self, kind: int, body: dict[str, Any], fds: Sequence[int]) -> tuple[int, int]:
+        """Nothing is known of what is spawned."""
+        wire.send(self.sock, kind, 1, body=json.dumps(body).encode(), fds=fds)
+        return 0, -1
+
+
+def test_a_tender_that_nobody_was_told_of_ends() -> None:
+    """Its zygote dies before it has said so; the next one will be asked for the same instance."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)  # the least there is: a few answers
+    command = [sys.executable, "-m", "vmm.tender.zygote", str(theirs.fileno())]
+    with subprocess.Popen(command, pass_fds=[theirs.fileno()]) as zygote:
+        theirs.close()
+        asked = 50
+        for number in range(asked):
+            wire.send(ours, 77, number)
+        wire.receive(ours)  # it is up
+        time.sleep(0.3)
+        zygote.send_signal(signal.SIGSTOP)
+        time.sleep(0.1)
+        fitting = 0
+        while select.select([ours], [], [], 0)[0]:
+            wire.receive(ours)
+            fitting += 1
+        assert 0 < fitting < asked - 1
+        zygote.send_signal(signal.SIGCONT)
+        for _ in range(asked - 1 - fitting):
+            wire.receive(ours)
+
+        for number in range(fitting):  # then it waits with the next answer
+            wire.send(ours, 77, number)
+        guest = Guest(cast(System, Asker(ours)), assemble("1: jmp 1b"))
+        children = Path(f"/proc/{zygote.pid}/task/{zygote.pid}/children")
+        deadline = time.monotonic() + 5
+        while not children.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        pidfd = os.pidfd_open(int(children.read_text()))
+        time.sleep(0.2)
+        zygote.kill()
+    ours.close()
+    ended = select.select([pidfd], [], [], 5)[0]
+    os.close(pidfd)
+    guest.sock.close()  # not before: it would end with that
+    assert ended

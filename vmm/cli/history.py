@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
         print_json(rows)
         return 0
     table = Table(
-        ["component", "epoch", "version", "image", "away ms", "lived s", "ended by"],
+        ["component", "epoch", "version", "image", "away ms", "lived s", "ended by", "working on"],
         ["epoch", "away ms", "lived s"],
     )
     for row in rows:
@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         table.row(
             row["component"], row["epoch"], row["version"], row["digest"][:12],
             None if away is None else f"{away:.1f}", None if lived is None else f"{lived:.3f}",
-            row.get("why"),
+            row.get("why"), f"{row['working']:#x}" if row["working"] and "why" in row else None,
         )  # fmt: skip
     table.show()
     return 0

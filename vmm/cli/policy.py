@@ -9,6 +9,7 @@ from hypervisor.abi.generated import Hypercall, names
 from hypervisor.policy import Protocol
 from vmm.cli.command import Parser, Table, add_system_option, print_json, unit
 from vmm.cli.control import Control
+from vmm.poisoned import cures
 
 
 def add_arguments(parser: Parser) -> None:
@@ -34,7 +35,7 @@ def show(policy: dict[str, Any]) -> None:
     supervisor = policy["supervisor"]
     components = Table(["component", "version", "memory", "restart", "hypercalls"], ["memory"])
     for each in policy["components"]:
-        restart = "program" if each["is_program"] else each["restart"]["policy"]
+        restart = "program" if each["is_program"] else _restart(each["restart"])
         role = " (supervisor)" if each["name"] == supervisor else ""
         components.row(
             each["name"] + role,
@@ -64,6 +65,14 @@ def show(policy: dict[str, Any]) -> None:
             devices.row(each["name"], each["kind"], each["component"], each["queues"], access)
         print()
         devices.show()
+
+
+def _restart(restart: dict[str, Any]) -> str:
+    """When it is restarted, what is tried against poisoned state, and who begins anew with it."""
+    tried = cures(restart["poisoned"])
+    poisoned = [f"poisoned: {', '.join(tried)}"] if tried else []
+    group = [f"group: {', '.join(restart['group'])}"] if restart["group"] else []
+    return "; ".join([restart["policy"], *poisoned, *group])
 
 
 def _lends(channel: dict[str, Any]) -> str | None:

@@ -95,7 +95,8 @@ def read(file: str, old: Component, channels: list[dict[str, Any]]) -> Component
         raise CommandError(f"{file}: {problem}")
     folder = os.path.dirname(old.image)
     image = os.path.join(folder, manifest.component.image)
-    return replace(manifest.component, name=old.name, index=old.index, image=image)
+    restart = replace(manifest.component.restart, group=old.restart.group)  # that is the system's
+    return replace(manifest.component, name=old.name, index=old.index, image=image, restart=restart)
 
 
 def misfits(manifest: Any, name: str, channels: list[dict[str, Any]]) -> Iterator[str]:

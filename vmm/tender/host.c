@@ -7,14 +7,27 @@
 
 #include "vmm/tender/tender.h"
 
+/* A pipe of the zygote: each of its children waits here until the hypervisor has been told of it, and ends if
+ * the zygote dies before that. For then the next zygote is asked for the same again, and two of them would
+ * serve one socket. */
+int32_t host_gate[2];
+
 /* fork() into new namespaces (CLONE_NEW*), for a process with one thread. The C library learns the child's
  * thread id the way its own fork() tells it: through the address it registered with the kernel (where the
  * kernel does not tell that address the stale id harms nothing but abort()). */
 long host_clone(uint64_t namespaces) {
+    char told;
     int *thread_id = NULL;
     if (prctl(PR_GET_TID_ADDRESS, &thread_id) == 0 && thread_id)
         namespaces |= CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID;
-    return syscall(SYS_clone, namespaces | SIGCHLD, 0, 0, thread_id, 0);
+    long pid = syscall(SYS_clone, namespaces | SIGCHLD, 0, 0, thread_id, 0);
+    if (pid == 0 && host_gate[1]) {
+        close(host_gate[1]);
+        host_gate[1] = 0;
+        if (read(host_gate[0], &told, 1) != 1)
+            _exit(0);
+    }
+    return pid;
 }
 
 /* The same for a child that goes on in Python: os.fork() into namespaces. */

@@ -140,6 +140,7 @@ enum { WIRE_BODY_MAX = 128 * 1024, WIRE_DESCRIPTORS_MAX = 200, WIRE_MAP_WRITABLE
 
 /* host.c */
 enum { CONTROL_SLICE_NS = 100000 }; /* of threads that carry out a command and sleep again */
+extern int32_t host_gate[2];
 long host_clone(uint64_t namespaces);
 long host_fork(uint64_t namespaces);
 int host_set_slice(uint64_t nanoseconds);

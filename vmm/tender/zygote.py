@@ -30,6 +30,7 @@ class Zygote:
     def __init__(self, sock: socket.socket, kvm: Kvm) -> None:
         self.sock, self.kvm = sock, kvm
         self.as_root = jail.share()
+        lib.host_gate = os.pipe()
         self.children: set[int] = set()  # their pids stay theirs until they are reaped here
 
     def serve(self) -> None:
@@ -49,6 +50,7 @@ class Zygote:
         except (wire.WireError, OSError, ValueError, KeyError, OverflowError) as error:
             reason = str(error)
         wire.send(self.sock, wire.Kind.SPAWNED, message.sequence, (pid,), reason.encode(), pidfd)
+        os.write(lib.host_gate[1], b"1" * len(pidfd))
         message.close()
 
     def _fork(self, message: wire.Message) -> int:

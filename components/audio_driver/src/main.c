@@ -4,18 +4,23 @@
 void r3s3_fresh(void)
 {
     stream_open();
+    stream_restore();
+    stream_ready();
     stream_serve();
 }
 
 /* The state says how far the stream is, and the device; clients send again what was not answered. */
 void r3s3_restart(void)
 {
-    stream_open();
-    stream_serve();
+    r3s3_fresh();
 }
 
-/* The state's schema is the same. */
+/* The state's schema is the same. The device answers only who has said that he is ready: until then it is the old
+ * version's. */
 void r3s3_update(void)
 {
-    r3s3_restart();
+    stream_open();
+    stream_ready();
+    stream_restore();
+    stream_serve();
 }

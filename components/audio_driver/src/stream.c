@@ -285,6 +285,10 @@ void stream_open(void)
     R3S3_ASSERT(r3s3_state_open("stream", &data, &size, &found) == 0, "no [state.stream] in the manifest");
     saved = data;
     queue_open(&queue);
+}
+
+void stream_restore(void)
+{
     if (saved->rate == 0) /* fresh, or lost: the stream has to be configured (again) */
         return;
     /* The device knows best what was played: whoever died may not have come to noting it. */
@@ -301,10 +305,14 @@ void stream_open(void)
     }
 }
 
-void stream_serve(void)
+void stream_ready(void)
 {
     port = r3s3_serve("audio", R3_AUDIO_NUMBER << 16 | R3_AUDIO_VERSION);
     r3s3_ready();
+}
+
+void stream_serve(void)
+{
     for (;;) {
         accept();
         collect();

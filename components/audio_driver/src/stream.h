@@ -4,8 +4,12 @@
 
 #include "r3s3.h"
 
-/* Opens state and device, and asks the device where the stream is. */
+/* Opens state and device. */
 void stream_open(void);
+/* Gives the device the format there was, and asks it where the stream is. */
+void stream_restore(void);
+/* Opens the service, and says so. */
+void stream_ready(void);
 /* Serves for ever. */
 _Noreturn void stream_serve(void);
 

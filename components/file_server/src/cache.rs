@@ -185,6 +185,11 @@ impl Cache {
         Layout::from_size_align(frames * EXTENT, BLOCK).expect("cache size")
     }
 
+    /// Tells this image from others: it depends on every byte.
+    pub fn image(&self) -> u32 {
+        self.seal.roots_checksum
+    }
+
     /// The extent of a block of data.
     pub fn extent_of(&self, block: u64) -> Extent {
         Extent(block / self.extent_blocks)

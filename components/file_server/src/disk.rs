@@ -76,6 +76,16 @@ impl BlockDevice {
         Ok(disk.sectors * SECTOR)
     }
 
+    /// The most bytes that one read brings.
+    pub fn unit_bytes(&self) -> usize {
+        self.unit_bytes
+    }
+
+    /// The same as the version before has found it.
+    pub fn is_known(&mut self, unit_bytes: usize) {
+        self.unit_bytes = self.unit_bytes.min(unit_bytes);
+    }
+
     /// Where the cache is to keep what it reads, `heap` bytes being left for it, if it is to be of use.
     pub fn store(&self, heap: usize) -> Store {
         if self.strict {

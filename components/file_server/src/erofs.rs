@@ -62,6 +62,19 @@ impl SuperBlock {
         Ok(SuperBlock { blocks, root, inodes: u64_at(bytes, 16), identity: u64_at(bytes, 48), metadata, build_time })
     }
 
+    /// For a state that outlives this instance.
+    pub fn to_words(self) -> [u64; 7] {
+        let (seconds, nanoseconds) = self.build_time;
+        let time = [seconds as u64, u64::from(nanoseconds)];
+        [self.blocks, self.root, self.inodes, self.identity, self.metadata, time[0], time[1]]
+    }
+
+    /// What `to_words` has made.
+    pub fn from_words(words: &[u64; 7]) -> SuperBlock {
+        let [blocks, root, inodes, identity, metadata, seconds, nanoseconds] = *words;
+        SuperBlock { blocks, root, inodes, identity, metadata, build_time: (seconds as i64, nanoseconds as u32) }
+    }
+
     pub fn bytes(&self) -> u64 {
         self.blocks * BLOCK as u64
     }
@@ -254,7 +267,50 @@ pub struct Inode {
     behind: u64, // position behind the inode and its attributes: inline data or chunk table
 }
 
+/// Words of a packed inode; the first is its number.
+pub const INODE_WORDS: usize = 7;
+
 impl Inode {
+    /// For a state that outlives this instance. Not all zero: there is a mode.
+    pub fn to_words(self) -> [u64; INODE_WORDS] {
+        let layout = match self.layout {
+            Layout::Plain => 0,
+            Layout::Inline => 1,
+            Layout::Chunked => 2,
+        };
+        [
+            self.number,
+            u64::from(self.mode) | layout << 16 | u64::from(self.links) << 32,
+            u64::from(self.user) | u64::from(self.group) << 32,
+            self.size,
+            self.time.0 as u64,
+            u64::from(self.time.1) | u64::from(self.raw) << 32,
+            self.behind,
+        ]
+    }
+
+    /// What `to_words` has made; None if it was not that. Where its bytes lie is checked at every use anyway.
+    pub fn from_words(words: &[u64; INODE_WORDS]) -> Option<Inode> {
+        let mode = words[1] as u16;
+        Some(Inode {
+            number: words[0],
+            mode,
+            kind: Kind::of_mode(mode)?,
+            links: (words[1] >> 32) as u32,
+            user: words[2] as u32,
+            group: (words[2] >> 32) as u32,
+            size: words[3],
+            time: (words[4] as i64, words[5] as u32),
+            layout: match words[1] >> 16 & 3 {
+                0 => Layout::Plain,
+                1 => Layout::Inline,
+                _ => Layout::Chunked,
+            },
+            raw: (words[5] >> 32) as u32,
+            behind: words[6],
+        })
+    }
+
     fn unpack(number: u64, raw: &[u8; EXTENDED], extended: bool, build_time: (i64, u32)) -> Result<Inode, Stop> {
         let mode = u16_at(raw, 4);
         let kind = Kind::of_mode(mode).ok_or(Failure::Corrupt)?;

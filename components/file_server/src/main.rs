@@ -10,6 +10,7 @@ mod blocks;
 mod cache;
 mod clients;
 mod crc32c;
+mod desk;
 mod directory;
 mod disk;
 mod erofs;
@@ -19,20 +20,24 @@ mod records;
 mod requests;
 mod seal;
 mod service;
+mod sessions;
 mod steps;
 mod walk;
 
 use cache::{Cache, EXTENT, TABLE_FRAMES};
 use crc32c::Checksum;
+use desk::Desk;
 use disk::BlockDevice;
+use mount::Mount;
 use protocols::fs;
 use requests::Files;
 pub(crate) use rt::kill_point;
+use rt::info::Start;
 use rt::time::{ms_to_ticks, ticks};
 use rt::{abi, info, log, ServerPort};
 use service::Service;
+use sessions::Sessions;
 
-// It keeps nothing that outlives it: clients open their files again and send again what was not answered.
 rt::component! { fresh: serve, restart: serve, update: updated }
 
 /// Heap that is not cache: walks (0.4 MiB), paths of 512 requests (2.5 MiB), handles, rings' records.
@@ -47,39 +52,48 @@ const ROUND: usize = 8;
 const REMOUNT_MS: u64 = 500;
 
 fn serve() {
+    let sessions = Sessions::open(info::start() == Start::Fresh);
     let mut disk = BlockDevice::open("blk");
-    let mounted = start(&mut disk);
+    let mounted = start(&mut disk, &sessions);
     let port = ServerPort::open(&fs::PROTOCOL, "fs");
     rt::ready();
-    go_on(disk, mounted, port);
+    go_on(sessions, disk, mounted, port);
 }
 
 /// The disk belongs to the version before until this one is ready.
 fn updated() {
+    let sessions = Sessions::open(false);
     let mut disk = BlockDevice::open("blk");
     let port = ServerPort::open(&fs::PROTOCOL, "fs");
+    let known = resume(&mut disk, &sessions);
     rt::ready();
-    let mounted = start(&mut disk);
-    go_on(disk, mounted, port);
+    let mounted = known.map_or_else(|| start(&mut disk, &sessions), Ok);
+    go_on(sessions, disk, mounted, port);
 }
 
-fn go_on(mut disk: BlockDevice, mut mounted: Result<Service<rt::Ticket>, Unusable>, mut port: ServerPort) {
+fn go_on(
+    sessions: Sessions,
+    mut disk: BlockDevice,
+    mut mounted: Result<Service<rt::Ticket>, Unusable>,
+    mut port: ServerPort,
+) {
+    let mut desk = Desk::new(sessions, &mut port);
     if let Err(Unusable::Image(sentence)) = mounted {
         log!(error, "the disk image: {}; build it with `r3s3 image build`", sentence);
     }
     while let Err(Unusable::Image(_)) = mounted {
-        absent::serve(&mut port, Some(ticks() + ms_to_ticks(REMOUNT_MS)));
-        mounted = start(&mut disk);
+        absent::serve(&mut port, &mut desk, Some(ticks() + ms_to_ticks(REMOUNT_MS)));
+        mounted = start(&mut disk, &desk.sessions);
     }
     if let Ok(service) = mounted {
-        serve_files(Files { service }, &mut disk, &mut port);
+        serve_files(Files::new(service, &mut desk, &port), &mut disk, &mut port);
     }
     log!(error, "the disk has no driver any more: every request fails");
-    absent::serve(&mut port, None);
+    absent::serve(&mut port, &mut desk, None);
 }
 
 /// Until the disk is gone for good.
-fn serve_files(mut files: Files, disk: &mut BlockDevice, port: &mut ServerPort) {
+fn serve_files(mut files: Files<'_>, disk: &mut BlockDevice, port: &mut ServerPort) {
     loop {
         fs::serve(port, &mut files);
         for _ in 0..ROUND {
@@ -88,13 +102,17 @@ fn serve_files(mut files: Files, disk: &mut BlockDevice, port: &mut ServerPort) 
                 None => break,
             }
         }
-        files.run(disk, port);
+        if info::is_to_rest() {
+            files.rest(port);
+        } else {
+            files.run(disk, port);
+        }
         if disk.client.is_gone() {
             return files.give_up(port);
         }
         let replies = replies_worth_waking(disk.in_flight(), files.service.under_way());
         disk.client.wake_after(replies);
-        rt::wait(&mut [&mut *port, &mut *disk.client], None);
+        rt::wait(&mut [&mut *port, &mut *disk.client], files.desk.deadline());
     }
 }
 
@@ -117,7 +135,7 @@ enum Unusable {
 }
 
 /// Mount the image.
-fn start(disk: &mut BlockDevice) -> Result<Service<rt::Ticket>, Unusable> {
+fn start(disk: &mut BlockDevice, sessions: &Sessions) -> Result<Service<rt::Ticket>, Unusable> {
     let checksum = Checksum::new(false);
     let bytes = match disk.size() {
         Ok(bytes) => bytes,
@@ -131,12 +149,30 @@ fn start(disk: &mut BlockDevice) -> Result<Service<rt::Ticket>, Unusable> {
         Err(_) if disk.client.is_gone() => return Err(Unusable::Gone),
         Err(sentence) => return Err(Unusable::Image(sentence)),
     };
+    if let Some((words, block)) = mounted.pack(disk.unit_bytes()) {
+        sessions.keep_mount(words, &block);
+    }
+    let files = mounted.volume.inodes;
+    let service = service(disk, mounted, checksum);
+    log!(info, "{} MiB in {} files, cache {} KiB", bytes >> 20, files, service.cache.capacity() >> 10);
+    Ok(service)
+}
+
+/// The image as the version before had mounted it: clients wait, and nothing is read that was known already.
+fn resume(disk: &mut BlockDevice, sessions: &Sessions) -> Option<Service<rt::Ticket>> {
+    let checksum = Checksum::new(false);
+    let (words, block) = sessions.mount()?;
+    let (mounted, unit_bytes) = Mount::unpack(&words, &block, &checksum)?;
+    disk.is_known(unit_bytes);
+    Some(service(disk, mounted, checksum))
+}
+
+fn service(disk: &BlockDevice, mounted: Mount, checksum: Checksum) -> Service<rt::Ticket> {
     let (_, heap) = info::heap();
     let reserved = HEAP_RESERVE + 4 * mounted.roots.len() + TABLE_FRAMES * EXTENT;
     let store = disk.store(heap.saturating_sub(reserved).min(CACHE_MAX));
     let cache = Cache::new(mounted.seal, mounted.roots, checksum, store);
     let capacity = cache.capacity();
     assert!(capacity >= CACHE_MIN, "a block cache of {} bytes: raise [vm] memory or [grants.blk] objects", capacity);
-    log!(info, "{} MiB in {} files, cache {} KiB", bytes >> 20, mounted.volume.inodes, capacity >> 10);
-    Ok(Service::new(mounted.volume, cache, abi::CHANNELS, 512))
+    Service::new(mounted.volume, cache, abi::CHANNELS, 512)
 }

@@ -3,7 +3,7 @@
 use crate::blocks::{u32_at, Block, BLOCK};
 use crate::crc32c::Checksum;
 use crate::erofs::SuperBlock;
-use crate::seal::Seal;
+use crate::seal::{Seal, SUMS};
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -11,6 +11,40 @@ pub struct Mount {
     pub volume: SuperBlock,
     pub seal: Seal,
     pub roots: Vec<u32>,
+}
+
+/// Words of a mount that is handed over, before its block of roots.
+pub const MOUNT_WORDS: usize = 14;
+
+impl Mount {
+    /// For the next version, with the most bytes one read brings. None: too large an image (4 GiB), which is read again.
+    pub fn pack(&self, unit_bytes: usize) -> Option<([u64; MOUNT_WORDS], Block)> {
+        if self.roots.len() as u64 > SUMS {
+            return None;
+        }
+        let mut words = [0; MOUNT_WORDS];
+        words[..7].copy_from_slice(&self.volume.to_words());
+        words[7..13].copy_from_slice(&self.seal.to_words());
+        words[13] = unit_bytes as u64;
+        let mut block = [0; BLOCK];
+        for (bytes, root) in block.chunks_exact_mut(4).zip(&self.roots) {
+            bytes.copy_from_slice(&root.to_le_bytes());
+        }
+        Some((words, block))
+    }
+
+    /// What `pack` has made, with that number; None if it is not that, as its checksums say.
+    pub fn unpack(words: &[u64; MOUNT_WORDS], block: &Block, checksum: &Checksum) -> Option<(Mount, usize)> {
+        let (mut volume, mut seal) = ([0; 7], [0; 6]);
+        volume.copy_from_slice(&words[..7]);
+        seal.copy_from_slice(&words[7..13]);
+        let seal = Seal::from_words(&seal);
+        if seal.roots_blocks != 1 || seal.table_blocks > SUMS {
+            return None;
+        }
+        let roots = seal.roots(block, checksum).ok()?;
+        Some((Mount { volume: SuperBlock::from_words(&volume), seal, roots }, words[13] as usize))
+    }
 }
 
 /// `read` fills a slice of whole blocks from a byte position of the disk, waiting for it, or says why not.

@@ -22,7 +22,8 @@ pub struct Seal {
     pub table_blocks: u64,
     pub roots_block: u64,
     pub roots_blocks: u64,
-    roots_checksum: u32,
+    /// Of the roots, and so of the whole image.
+    pub roots_checksum: u32,
 }
 
 impl Seal {
@@ -60,6 +61,18 @@ impl Seal {
             return Err("truncated: its parts do not add up to its size");
         }
         Ok(seal)
+    }
+
+    /// For a state that outlives this instance.
+    pub fn to_words(self) -> [u64; 6] {
+        let roots = [self.roots_block, self.roots_blocks, u64::from(self.roots_checksum)];
+        [self.data_blocks, self.table_block, self.table_blocks, roots[0], roots[1], roots[2]]
+    }
+
+    /// What `to_words` has made.
+    pub fn from_words(words: &[u64; 6]) -> Seal {
+        let [data_blocks, table_block, table_blocks, roots_block, roots_blocks, sum] = *words;
+        Seal { data_blocks, table_block, table_blocks, roots_block, roots_blocks, roots_checksum: sum as u32 }
     }
 
     /// The roots out of their blocks, which must be exactly `roots_blocks` long.

@@ -40,6 +40,8 @@ pub trait Clients {
     type Ticket: Copy;
     /// Put bytes into the request's data buffer. The service stays within the capacity it was told.
     fn write(&mut self, ticket: Self::Ticket, offset: usize, bytes: &[u8]);
+    /// A file is about to be open under a handle, of which `Opened` then tells.
+    fn opened(&mut self, _ticket: Self::Ticket, _handle: u32, _inode: &Inode) {}
     /// Answer a request: exactly once, unless its client's session ended before.
     fn answer(&mut self, ticket: Self::Ticket, answer: Answer);
     fn report(&mut self, report: Report);
@@ -127,6 +129,28 @@ impl<T: Copy> Service<T> {
         &self.volume
     }
 
+    /// A handle that was open in an instance before.
+    pub fn reopen(&mut self, client: usize, handle: u32, inode: Inode) {
+        if let Some(Some(client)) = self.clients.get_mut(client) {
+            let _ = client.open(handle, inode); // there are no more handles than there were
+        }
+    }
+
+    /// What a handle is open on, which must be a file.
+    pub fn file(&mut self, client: usize, handle: u32) -> Result<Inode, Failure> {
+        let inode = self.opened(client, handle)?.inode;
+        match inode.kind {
+            Kind::File => Ok(inode),
+            Kind::Directory => Err(Failure::IsDirectory),
+            _ => Err(Failure::Invalid),
+        }
+    }
+
+    /// The tickets of requests that are not answered yet.
+    pub fn tickets(&self) -> impl Iterator<Item = T> + '_ {
+        self.requests.iter().map(|request| request.ticket)
+    }
+
     /// Requests that are not answered yet.
     pub fn under_way(&self) -> usize {
         self.requests.len()
@@ -181,10 +205,8 @@ impl<T: Copy> Service<T> {
         clients: &mut C,
     ) {
         let limit = AHEAD.min((self.cache.ahead_max() * self.cache.extent_bytes()) as u64);
-        let prepared = self.opened(client, handle).and_then(|open| {
-            if open.inode.kind != Kind::File {
-                return Err(if open.inode.kind == Kind::Directory { Failure::IsDirectory } else { Failure::Invalid });
-            }
+        let prepared = self.file(client, handle).and_then(|_| {
+            let open = self.opened(client, handle)?;
             let bytes = (bytes as u64).min(open.inode.size.saturating_sub(offset));
             let range = open.stream.note(offset, offset.saturating_add(bytes), limit);
             Ok((open.inode, bytes as usize, range, open.stream.sequential()))

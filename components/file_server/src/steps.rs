@@ -121,6 +121,7 @@ impl<T: Copy> Service<T> {
                 }
                 let known = self.clients.get_mut(client).and_then(Option::as_mut).ok_or(Failure::BadHandle)?;
                 known.open(handle, *inode)?;
+                clients.opened(ticket, handle, inode);
                 let (mode, kind) = (u32::from(inode.mode), inode.kind.number());
                 Ok(Answer::Opened { size: inode.size, mode, inode: inode.number, kind })
             }

@@ -13,6 +13,7 @@
 #define R3_FS_NAME_MAX 255u
 #define R3_FS_OPEN_NO_FOLLOW 1u
 #define R3_FS_OPEN_DIRECTORY 2u
+#define R3_FS_WAIT_MAX_MS 3600000u
 #define R3_FS_STAT_NO_FOLLOW 1u
 
 #define R3_FS_KIND_UNKNOWN 0u
@@ -24,7 +25,14 @@
 #define R3_FS_KIND_SYMBOLIC_LINK 10u
 #define R3_FS_KIND_SOCKET 12u
 
-/* Open the file named by the input under `handle`; a handle in use is given up for it. */
+#define R3_FS_WHENCE_START 0u
+#define R3_FS_WHENCE_CURRENT 1u
+#define R3_FS_WHENCE_END 2u
+
+#define R3_FS_LOCK_SHARED 1u
+#define R3_FS_LOCK_EXCLUSIVE 2u
+
+/* Open the file named by the input under `handle`, at position 0; a handle in use is given up for it. */
 #define R3_FS_OP_OPEN 1
 struct r3_fs_open_args {
     uint32_t handle;
@@ -45,7 +53,7 @@ _Static_assert(offsetof(struct r3_fs_open_returns, mode) == 16, "mode");
 _Static_assert(offsetof(struct r3_fs_open_returns, kind) == 20, "kind");
 _Static_assert(sizeof(struct r3_fs_open_returns) <= 40, "size");
 
-/* Give the handle up. */
+/* Give the handle up, and its lock. */
 #define R3_FS_OP_CLOSE 2
 struct r3_fs_close_args {
     uint32_t handle;
@@ -117,6 +125,64 @@ _Static_assert(offsetof(struct r3_fs_statfs_returns, inodes) == 8, "inodes");
 _Static_assert(offsetof(struct r3_fs_statfs_returns, block_bytes) == 16, "block_bytes");
 _Static_assert(offsetof(struct r3_fs_statfs_returns, name_max) == 20, "name_max");
 _Static_assert(sizeof(struct r3_fs_statfs_returns) <= 40, "size");
+
+/* As `read`, from the handle's position, which moves behind what is read when it is; `offset`: where that
+   was. */
+#define R3_FS_OP_READ_NEXT 8
+struct r3_fs_read_next_args {
+    uint32_t handle;
+    uint32_t bytes;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_fs_read_next_args, handle) == 0, "handle");
+_Static_assert(offsetof(struct r3_fs_read_next_args, bytes) == 4, "bytes");
+_Static_assert(sizeof(struct r3_fs_read_next_args) <= 40, "size");
+struct r3_fs_read_next_returns {
+    uint32_t bytes;
+    uint32_t reserved;
+    uint64_t offset;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_fs_read_next_returns, bytes) == 0, "bytes");
+_Static_assert(offsetof(struct r3_fs_read_next_returns, reserved) == 4, "reserved");
+_Static_assert(offsetof(struct r3_fs_read_next_returns, offset) == 8, "offset");
+_Static_assert(sizeof(struct r3_fs_read_next_returns) <= 40, "size");
+
+/* Move the handle's position to `offset` from `whence`, a whence; where it is now. */
+#define R3_FS_OP_SEEK 9
+struct r3_fs_seek_args {
+    uint32_t handle;
+    uint32_t whence;
+    int64_t offset;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_fs_seek_args, handle) == 0, "handle");
+_Static_assert(offsetof(struct r3_fs_seek_args, whence) == 4, "whence");
+_Static_assert(offsetof(struct r3_fs_seek_args, offset) == 8, "offset");
+_Static_assert(sizeof(struct r3_fs_seek_args) <= 40, "size");
+struct r3_fs_seek_returns {
+    uint64_t position;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_fs_seek_returns, position) == 0, "position");
+_Static_assert(sizeof(struct r3_fs_seek_returns) <= 40, "size");
+
+/* Hold a lock of `kind`, a lock, in place of the handle's present one; wait so long if others hold it, 0: not
+   at all. */
+#define R3_FS_OP_LOCK 10
+struct r3_fs_lock_args {
+    uint32_t handle;
+    uint32_t kind;
+    uint32_t wait_ms;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_fs_lock_args, handle) == 0, "handle");
+_Static_assert(offsetof(struct r3_fs_lock_args, kind) == 4, "kind");
+_Static_assert(offsetof(struct r3_fs_lock_args, wait_ms) == 8, "wait_ms");
+_Static_assert(sizeof(struct r3_fs_lock_args) <= 40, "size");
+
+/* Give the handle's lock up; it may have none. */
+#define R3_FS_OP_UNLOCK 11
+struct r3_fs_unlock_args {
+    uint32_t handle;
+} __attribute__((packed));
+_Static_assert(offsetof(struct r3_fs_unlock_args, handle) == 0, "handle");
+_Static_assert(sizeof(struct r3_fs_unlock_args) <= 40, "size");
 
 /* Metadata of one file. */
 #define R3_FS_STAT_SIZE 80

@@ -12,6 +12,7 @@ pub const PATH_MAX: u32 = 4095;
 pub const NAME_MAX: u32 = 255;
 pub const OPEN_NO_FOLLOW: u32 = 1;
 pub const OPEN_DIRECTORY: u32 = 2;
+pub const WAIT_MAX_MS: u32 = 3600000;
 pub const STAT_NO_FOLLOW: u32 = 1;
 
 // kind
@@ -24,12 +25,21 @@ pub const KIND_REGULAR: u32 = 8;
 pub const KIND_SYMBOLIC_LINK: u32 = 10;
 pub const KIND_SOCKET: u32 = 12;
 
-/// Open the file named by the input under `handle`; a handle in use is given up for it.
+// whence
+pub const WHENCE_START: u32 = 0;
+pub const WHENCE_CURRENT: u32 = 1;
+pub const WHENCE_END: u32 = 2;
+
+// lock
+pub const LOCK_SHARED: u32 = 1;
+pub const LOCK_EXCLUSIVE: u32 = 2;
+
+/// Open the file named by the input under `handle`, at position 0; a handle in use is given up for it.
 pub static OPEN: Operation = Operation {
     id: 1,
     name: "open",
-    idempotent: true,
-    exactly_once: false,
+    idempotent: false,
+    exactly_once: true,
     sticky: true,
     ends: None,
     key_mask: 0xffffffff,
@@ -37,12 +47,12 @@ pub static OPEN: Operation = Operation {
     output_max: 0,
 };
 
-/// Give the handle up.
+/// Give the handle up, and its lock.
 pub static CLOSE: Operation = Operation {
     id: 2,
     name: "close",
-    idempotent: true,
-    exactly_once: false,
+    idempotent: false,
+    exactly_once: true,
     sticky: false,
     ends: Some(1),
     key_mask: 0xffffffff,
@@ -116,8 +126,62 @@ pub static STATFS: Operation = Operation {
     output_max: 0,
 };
 
+/// As `read`, from the handle's position, which moves behind what is read when it is; `offset`: where that
+/// was.
+pub static READ_NEXT: Operation = Operation {
+    id: 8,
+    name: "read_next",
+    idempotent: false,
+    exactly_once: true,
+    sticky: false,
+    ends: None,
+    key_mask: 0,
+    input_max: 0,
+    output_max: usize::MAX,
+};
+
+/// Move the handle's position to `offset` from `whence`, a whence; where it is now.
+pub static SEEK: Operation = Operation {
+    id: 9,
+    name: "seek",
+    idempotent: false,
+    exactly_once: true,
+    sticky: false,
+    ends: None,
+    key_mask: 0,
+    input_max: 0,
+    output_max: 0,
+};
+
+/// Hold a lock of `kind`, a lock, in place of the handle's present one; wait so long if others hold it, 0:
+/// not at all.
+pub static LOCK: Operation = Operation {
+    id: 10,
+    name: "lock",
+    idempotent: false,
+    exactly_once: true,
+    sticky: false,
+    ends: None,
+    key_mask: 0,
+    input_max: 0,
+    output_max: 0,
+};
+
+/// Give the handle's lock up; it may have none.
+pub static UNLOCK: Operation = Operation {
+    id: 11,
+    name: "unlock",
+    idempotent: false,
+    exactly_once: true,
+    sticky: false,
+    ends: None,
+    key_mask: 0,
+    input_max: 0,
+    output_max: 0,
+};
+
 /// All of them, by id.
-pub static OPERATIONS: [&Operation; 7] = [&OPEN, &CLOSE, &READ, &STAT, &READDIR, &READLINK, &STATFS];
+pub static OPERATIONS: [&Operation; 11] = [&OPEN, &CLOSE, &READ, &STAT, &READDIR, &READLINK, &STATFS, &READ_NEXT, &SEEK, &LOCK, &UNLOCK];
 
 /// Arguments of `open`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -391,6 +455,170 @@ impl StatfsReturns {
     }
 }
 
+/// Arguments of `read_next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadNextArgs {
+    pub handle: u32,
+    pub bytes: u32,
+}
+
+impl ReadNextArgs {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            u64::from(self.handle) | u64::from(self.bytes) << 32,
+            0,
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> ReadNextArgs {
+        ReadNextArgs {
+            handle: args[0] as u32,
+            bytes: (args[0] >> 32) as u32,
+        }
+    }
+}
+
+/// Returned values of `read_next`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadNextReturns {
+    pub bytes: u32,
+    pub reserved: u32,
+    pub offset: u64,
+}
+
+impl ReadNextReturns {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            u64::from(self.bytes) | u64::from(self.reserved) << 32,
+            self.offset,
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> ReadNextReturns {
+        ReadNextReturns {
+            bytes: args[0] as u32,
+            reserved: (args[0] >> 32) as u32,
+            offset: args[1],
+        }
+    }
+}
+
+/// Arguments of `seek`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeekArgs {
+    pub handle: u32,
+    pub whence: u32,
+    pub offset: i64,
+}
+
+impl SeekArgs {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            u64::from(self.handle) | u64::from(self.whence) << 32,
+            (self.offset as u64),
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> SeekArgs {
+        SeekArgs {
+            handle: args[0] as u32,
+            whence: (args[0] >> 32) as u32,
+            offset: args[1] as i64,
+        }
+    }
+}
+
+/// Returned values of `seek`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SeekReturns {
+    pub position: u64,
+}
+
+impl SeekReturns {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            self.position,
+            0,
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> SeekReturns {
+        SeekReturns {
+            position: args[0],
+        }
+    }
+}
+
+/// Arguments of `lock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LockArgs {
+    pub handle: u32,
+    pub kind: u32,
+    pub wait_ms: u32,
+}
+
+impl LockArgs {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            u64::from(self.handle) | u64::from(self.kind) << 32,
+            u64::from(self.wait_ms),
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> LockArgs {
+        LockArgs {
+            handle: args[0] as u32,
+            kind: (args[0] >> 32) as u32,
+            wait_ms: args[1] as u32,
+        }
+    }
+}
+
+/// Arguments of `unlock`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UnlockArgs {
+    pub handle: u32,
+}
+
+impl UnlockArgs {
+    /// As a slot carries it.
+    pub fn pack(&self) -> [u64; 5] {
+        [
+            u64::from(self.handle),
+            0,
+            0,
+            0,
+            0,
+        ]
+    }
+
+    pub fn unpack(args: &[u64; 5]) -> UnlockArgs {
+        UnlockArgs {
+            handle: args[0] as u32,
+        }
+    }
+}
+
 /// Metadata of one file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatRecord {
@@ -502,20 +730,20 @@ impl EntryRecord {
 /// A service that speaks fs@1; what it does not do answers `nosys`.
 #[allow(unused_variables)]
 pub trait Server {
-    /// Open the file named by the input under `handle`; a handle in use is given up for it.
+    /// Open the file named by the input under `handle`, at position 0; a handle in use is given up for it.
     /// Errors: noent, notdir, isdir, access, loop, nametoolong, badf, inval, io, corrupt.
     fn open(&mut self, call: &mut Call<'_>, args: OpenArgs) -> Answer<OpenReturns> {
         Answer::Failed(Error::NOSYS)
     }
 
-    /// Give the handle up.
-    /// Errors: badf.
+    /// Give the handle up, and its lock.
+    /// Errors: badf, stale.
     fn close(&mut self, call: &mut Call<'_>, args: CloseArgs) -> Answer<()> {
         Answer::Failed(Error::NOSYS)
     }
 
     /// Up to `bytes` bytes from `offset`; fewer only at the end of the file.
-    /// Errors: badf, isdir, inval, io, corrupt.
+    /// Errors: badf, stale, isdir, inval, io, corrupt.
     fn read(&mut self, call: &mut Call<'_>, args: ReadArgs) -> Answer<ReadReturns> {
         Answer::Failed(Error::NOSYS)
     }
@@ -528,7 +756,7 @@ pub trait Server {
 
     /// Entries after `cookie` (0: the first): entry records, each with its name, padded to 8 bytes. `end`: no
     /// more.
-    /// Errors: badf, notdir, inval, io, corrupt.
+    /// Errors: badf, stale, notdir, inval, io, corrupt.
     fn readdir(&mut self, call: &mut Call<'_>, args: ReaddirArgs) -> Answer<ReaddirReturns> {
         Answer::Failed(Error::NOSYS)
     }
@@ -544,6 +772,36 @@ pub trait Server {
     fn statfs(&mut self, call: &mut Call<'_>) -> Answer<StatfsReturns> {
         Answer::Failed(Error::NOSYS)
     }
+
+    /// As `read`, from the handle's position, which moves behind what is read when it is; `offset`: where
+    /// that was.
+    /// Errors: badf, stale, isdir, inval, io, corrupt.
+    fn read_next(&mut self, call: &mut Call<'_>, args: ReadNextArgs) -> Answer<ReadNextReturns> {
+        Answer::Failed(Error::NOSYS)
+    }
+
+    /// Move the handle's position to `offset` from `whence`, a whence; where it is now.
+    /// Errors: badf, stale, inval.
+    fn seek(&mut self, call: &mut Call<'_>, args: SeekArgs) -> Answer<SeekReturns> {
+        Answer::Failed(Error::NOSYS)
+    }
+
+    /// Hold a lock of `kind`, a lock, in place of the handle's present one; wait so long if others hold it,
+    /// 0: not at all.
+    /// Errors: badf, stale, inval, again.
+    fn lock(&mut self, call: &mut Call<'_>, args: LockArgs) -> Answer<()> {
+        Answer::Failed(Error::NOSYS)
+    }
+
+    /// Give the handle's lock up; it may have none.
+    /// Errors: badf, stale.
+    fn unlock(&mut self, call: &mut Call<'_>, args: UnlockArgs) -> Answer<()> {
+        Answer::Failed(Error::NOSYS)
+    }
+
+    /// The answer that a request which must be done exactly once has been given before, if it has:
+    /// `replies.find(call)` of the state, where `replies.keep` has put it.
+    fn answered(&mut self, call: &Call<'_>) -> Option<Answer<[u64; 5]>>;
 
     /// A client is gone: drop what belongs to it. Its tickets are stale.
     fn session_ended(&mut self, client: ClientId) {}
@@ -576,10 +834,16 @@ pub fn dispatch<S: Server + ?Sized>(port: &mut ServerPort, service: &mut S, requ
     let mut call = Call::new(port, request, operation);
     match request.op {
         1 => {
+            if let Some(answer) = service.answered(&call) {
+                return port.answer(ticket, answer);
+            }
             let answer = service.open(&mut call, OpenArgs::unpack(&request.args));
             answer_open(port, ticket, answer)
         }
         2 => {
+            if let Some(answer) = service.answered(&call) {
+                return port.answer(ticket, answer);
+            }
             let answer = service.close(&mut call, CloseArgs::unpack(&request.args));
             answer_close(port, ticket, answer)
         }
@@ -602,6 +866,34 @@ pub fn dispatch<S: Server + ?Sized>(port: &mut ServerPort, service: &mut S, requ
         7 => {
             let answer = service.statfs(&mut call);
             answer_statfs(port, ticket, answer)
+        }
+        8 => {
+            if let Some(answer) = service.answered(&call) {
+                return port.answer(ticket, answer);
+            }
+            let answer = service.read_next(&mut call, ReadNextArgs::unpack(&request.args));
+            answer_read_next(port, ticket, answer)
+        }
+        9 => {
+            if let Some(answer) = service.answered(&call) {
+                return port.answer(ticket, answer);
+            }
+            let answer = service.seek(&mut call, SeekArgs::unpack(&request.args));
+            answer_seek(port, ticket, answer)
+        }
+        10 => {
+            if let Some(answer) = service.answered(&call) {
+                return port.answer(ticket, answer);
+            }
+            let answer = service.lock(&mut call, LockArgs::unpack(&request.args));
+            answer_lock(port, ticket, answer)
+        }
+        11 => {
+            if let Some(answer) = service.answered(&call) {
+                return port.answer(ticket, answer);
+            }
+            let answer = service.unlock(&mut call, UnlockArgs::unpack(&request.args));
+            answer_unlock(port, ticket, answer)
         }
         _ => {}
     }
@@ -642,6 +934,26 @@ pub fn answer_statfs(port: &mut ServerPort, ticket: Ticket, answer: Answer<Statf
     port.answer(ticket, answer.map(|values| values.pack()))
 }
 
+/// Answers a `read_next` kept for later; nothing happens if its client is gone.
+pub fn answer_read_next(port: &mut ServerPort, ticket: Ticket, answer: Answer<ReadNextReturns>) {
+    port.answer(ticket, answer.map(|values| values.pack()))
+}
+
+/// Answers a `seek` kept for later; nothing happens if its client is gone.
+pub fn answer_seek(port: &mut ServerPort, ticket: Ticket, answer: Answer<SeekReturns>) {
+    port.answer(ticket, answer.map(|values| values.pack()))
+}
+
+/// Answers a `lock` kept for later; nothing happens if its client is gone.
+pub fn answer_lock(port: &mut ServerPort, ticket: Ticket, answer: Answer<()>) {
+    port.answer(ticket, answer.map(|()| [0; 5]))
+}
+
+/// Answers a `unlock` kept for later; nothing happens if its client is gone.
+pub fn answer_unlock(port: &mut ServerPort, ticket: Ticket, answer: Answer<()>) {
+    port.answer(ticket, answer.map(|()| [0; 5]))
+}
+
 /// A client of fs@1. Everything `rt::Client` can do, and a pair of
 /// methods per operation: one that waits (for programs), one that only submits.
 pub struct Client(rt::Client);
@@ -671,7 +983,7 @@ impl Client {
         rt::Client::attach(&PROTOCOL, index).map(Client)
     }
 
-    /// Open the file named by the input under `handle`; a handle in use is given up for it.
+    /// Open the file named by the input under `handle`, at position 0; a handle in use is given up for it.
     pub fn open(&mut self, args: &OpenArgs, input: &[u8]) -> Result<OpenReturns, Error> {
         let reply = self.0.call(&OPEN, args.pack(), input, &mut [])?;
         Ok(OpenReturns::unpack(&reply.args))
@@ -682,7 +994,7 @@ impl Client {
         self.0.submit(&OPEN, args.pack(), input)
     }
 
-    /// Give the handle up.
+    /// Give the handle up, and its lock.
     pub fn close(&mut self, args: &CloseArgs) -> Result<(), Error> {
         self.0.call(&CLOSE, args.pack(), &[], &mut []).map(drop)
     }
@@ -754,5 +1066,51 @@ impl Client {
     /// Submits `statfs`: `poll` tells when it is done.
     pub fn submit_statfs(&mut self) -> Result<Tag, Error> {
         self.0.submit(&STATFS, [0; 5], &[])
+    }
+
+    /// As `read`, from the handle's position, which moves behind what is read when it is; `offset`: where
+    /// that was.
+    /// Output goes to `output` as far as it fits; how many bytes that were is returned last.
+    pub fn read_next(&mut self, args: &ReadNextArgs, output: &mut [u8]) -> Result<(ReadNextReturns, usize), Error> {
+        let reply = self.0.call(&READ_NEXT, args.pack(), &[], output)?;
+        let length = output.len().min(reply.length as usize);
+        Ok((ReadNextReturns::unpack(&reply.args), length))
+    }
+
+    /// Submits `read_next`: `poll` tells when it is done.
+    pub fn submit_read_next(&mut self, args: &ReadNextArgs) -> Result<Tag, Error> {
+        self.0.submit(&READ_NEXT, args.pack(), &[])
+    }
+
+    /// Move the handle's position to `offset` from `whence`, a whence; where it is now.
+    pub fn seek(&mut self, args: &SeekArgs) -> Result<SeekReturns, Error> {
+        let reply = self.0.call(&SEEK, args.pack(), &[], &mut [])?;
+        Ok(SeekReturns::unpack(&reply.args))
+    }
+
+    /// Submits `seek`: `poll` tells when it is done.
+    pub fn submit_seek(&mut self, args: &SeekArgs) -> Result<Tag, Error> {
+        self.0.submit(&SEEK, args.pack(), &[])
+    }
+
+    /// Hold a lock of `kind`, a lock, in place of the handle's present one; wait so long if others hold it,
+    /// 0: not at all.
+    pub fn lock(&mut self, args: &LockArgs) -> Result<(), Error> {
+        self.0.call(&LOCK, args.pack(), &[], &mut []).map(drop)
+    }
+
+    /// Submits `lock`: `poll` tells when it is done.
+    pub fn submit_lock(&mut self, args: &LockArgs) -> Result<Tag, Error> {
+        self.0.submit(&LOCK, args.pack(), &[])
+    }
+
+    /// Give the handle's lock up; it may have none.
+    pub fn unlock(&mut self, args: &UnlockArgs) -> Result<(), Error> {
+        self.0.call(&UNLOCK, args.pack(), &[], &mut []).map(drop)
+    }
+
+    /// Submits `unlock`: `poll` tells when it is done.
+    pub fn submit_unlock(&mut self, args: &UnlockArgs) -> Result<Tag, Error> {
+        self.0.submit(&UNLOCK, args.pack(), &[])
     }
 }

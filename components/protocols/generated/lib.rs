@@ -10,4 +10,5 @@ pub mod count;
 pub mod edu;
 pub mod fs;
 pub mod log;
+pub mod store;
 pub mod supervise;

@@ -22,7 +22,9 @@ pub const ACTION_GIVE_UP: u32 = 2;
 /// How a component wants to be treated: given up after more than `restarts` restarts within `within_ms` (0:
 /// never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
 /// `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that nobody
-/// has to wait for the verdict on it.
+/// has to wait for the verdict on it. `poisoned`: 0, or what to try against poisoned state: bits 0 to 15 up
+/// to four numbers of the ABI's `cure`, four bits each, the first lowest; bits 16 to 31 from which death in a
+/// row on; bits 32 to 63 within how many milliseconds after a restart a death belongs to the row.
 pub static CONFIGURE: Operation = Operation {
     id: 1,
     name: "configure",
@@ -36,7 +38,8 @@ pub static CONFIGURE: Operation = Operation {
 };
 
 /// A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the same.
-/// `foreseen`: of the death after this one, as above.
+/// `foreseen`: of the death after this one, as above. `cure`: what the successor is to do about poisoned
+/// state.
 pub static FAULT: Operation = Operation {
     id: 2,
     name: "fault",
@@ -49,21 +52,8 @@ pub static FAULT: Operation = Operation {
     output_max: 0,
 };
 
-/// The new instance serves.
-pub static RECOVERED: Operation = Operation {
-    id: 3,
-    name: "recovered",
-    idempotent: true,
-    exactly_once: false,
-    sticky: false,
-    ends: None,
-    key_mask: 0,
-    input_max: 0,
-    output_max: 0,
-};
-
 /// All of them, by id.
-pub static OPERATIONS: [&Operation; 3] = [&CONFIGURE, &FAULT, &RECOVERED];
+pub static OPERATIONS: [&Operation; 2] = [&CONFIGURE, &FAULT];
 
 /// Arguments of `configure`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +63,8 @@ pub struct ConfigureArgs {
     pub restarts: u32,
     pub within_ms: u32,
     pub steps: u32,
+    pub reserved: u32,
+    pub poisoned: u64,
 }
 
 impl ConfigureArgs {
@@ -81,8 +73,8 @@ impl ConfigureArgs {
         [
             u64::from(self.component) | u64::from(self.policy) << 32,
             u64::from(self.restarts) | u64::from(self.within_ms) << 32,
-            u64::from(self.steps),
-            0,
+            u64::from(self.steps) | u64::from(self.reserved) << 32,
+            self.poisoned,
             0,
         ]
     }
@@ -94,6 +86,8 @@ impl ConfigureArgs {
             restarts: args[1] as u32,
             within_ms: (args[1] >> 32) as u32,
             steps: args[2] as u32,
+            reserved: (args[2] >> 32) as u32,
+            poisoned: args[3],
         }
     }
 }
@@ -162,6 +156,7 @@ pub struct FaultReturns {
     pub action: u32,
     pub delay_ms: u32,
     pub foreseen: u32,
+    pub cure: u32,
 }
 
 impl FaultReturns {
@@ -169,7 +164,7 @@ impl FaultReturns {
     pub fn pack(&self) -> [u64; 5] {
         [
             u64::from(self.action) | u64::from(self.delay_ms) << 32,
-            u64::from(self.foreseen),
+            u64::from(self.foreseen) | u64::from(self.cure) << 32,
             0,
             0,
             0,
@@ -181,35 +176,7 @@ impl FaultReturns {
             action: args[0] as u32,
             delay_ms: (args[0] >> 32) as u32,
             foreseen: args[1] as u32,
-        }
-    }
-}
-
-/// Arguments of `recovered`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecoveredArgs {
-    pub component: u32,
-    pub epoch: u32,
-    pub took_us: u64,
-}
-
-impl RecoveredArgs {
-    /// As a slot carries it.
-    pub fn pack(&self) -> [u64; 5] {
-        [
-            u64::from(self.component) | u64::from(self.epoch) << 32,
-            self.took_us,
-            0,
-            0,
-            0,
-        ]
-    }
-
-    pub fn unpack(args: &[u64; 5]) -> RecoveredArgs {
-        RecoveredArgs {
-            component: args[0] as u32,
-            epoch: (args[0] >> 32) as u32,
-            took_us: args[1],
+            cure: (args[1] >> 32) as u32,
         }
     }
 }
@@ -220,22 +187,20 @@ pub trait Server {
     /// How a component wants to be treated: given up after more than `restarts` restarts within `within_ms`
     /// (0: never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
     /// `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that
-    /// nobody has to wait for the verdict on it.
+    /// nobody has to wait for the verdict on it. `poisoned`: 0, or what to try against poisoned state: bits 0
+    /// to 15 up to four numbers of the ABI's `cure`, four bits each, the first lowest; bits 16 to 31 from
+    /// which death in a row on; bits 32 to 63 within how many milliseconds after a restart a death belongs to
+    /// the row.
     /// Errors: inval, nospc.
     fn configure(&mut self, call: &mut Call<'_>, args: ConfigureArgs) -> Answer<ConfigureReturns> {
         Answer::Failed(Error::NOSYS)
     }
 
     /// A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the
-    /// same. `foreseen`: of the death after this one, as above.
+    /// same. `foreseen`: of the death after this one, as above. `cure`: what the successor is to do about
+    /// poisoned state.
     /// Errors: noent, stale.
     fn fault(&mut self, call: &mut Call<'_>, args: FaultArgs) -> Answer<FaultReturns> {
-        Answer::Failed(Error::NOSYS)
-    }
-
-    /// The new instance serves.
-    /// Errors: noent.
-    fn recovered(&mut self, call: &mut Call<'_>, args: RecoveredArgs) -> Answer<()> {
         Answer::Failed(Error::NOSYS)
     }
 
@@ -277,10 +242,6 @@ pub fn dispatch<S: Server + ?Sized>(port: &mut ServerPort, service: &mut S, requ
             let answer = service.fault(&mut call, FaultArgs::unpack(&request.args));
             answer_fault(port, ticket, answer)
         }
-        3 => {
-            let answer = service.recovered(&mut call, RecoveredArgs::unpack(&request.args));
-            answer_recovered(port, ticket, answer)
-        }
         _ => {}
     }
 }
@@ -293,11 +254,6 @@ pub fn answer_configure(port: &mut ServerPort, ticket: Ticket, answer: Answer<Co
 /// Answers a `fault` kept for later; nothing happens if its client is gone.
 pub fn answer_fault(port: &mut ServerPort, ticket: Ticket, answer: Answer<FaultReturns>) {
     port.answer(ticket, answer.map(|values| values.pack()))
-}
-
-/// Answers a `recovered` kept for later; nothing happens if its client is gone.
-pub fn answer_recovered(port: &mut ServerPort, ticket: Ticket, answer: Answer<()>) {
-    port.answer(ticket, answer.map(|()| [0; 5]))
 }
 
 /// A client of supervise@1. Everything `rt::Client` can do, and a pair of
@@ -332,7 +288,10 @@ impl Client {
     /// How a component wants to be treated: given up after more than `restarts` restarts within `within_ms`
     /// (0: never). The input is the backoff table: `steps` delays, u32 milliseconds each. A repeat replaces.
     /// `foreseen`: 1 if the next death, whenever it comes, will be answered by a restart at once, so that
-    /// nobody has to wait for the verdict on it.
+    /// nobody has to wait for the verdict on it. `poisoned`: 0, or what to try against poisoned state: bits 0
+    /// to 15 up to four numbers of the ABI's `cure`, four bits each, the first lowest; bits 16 to 31 from
+    /// which death in a row on; bits 32 to 63 within how many milliseconds after a restart a death belongs to
+    /// the row.
     pub fn configure(&mut self, args: &ConfigureArgs, input: &[u8]) -> Result<ConfigureReturns, Error> {
         let reply = self.0.call(&CONFIGURE, args.pack(), input, &mut [])?;
         Ok(ConfigureReturns::unpack(&reply.args))
@@ -344,7 +303,8 @@ impl Client {
     }
 
     /// A component's instance of this epoch has ended. Asked again about the same epoch, the verdict is the
-    /// same. `foreseen`: of the death after this one, as above.
+    /// same. `foreseen`: of the death after this one, as above. `cure`: what the successor is to do about
+    /// poisoned state.
     pub fn fault(&mut self, args: &FaultArgs) -> Result<FaultReturns, Error> {
         let reply = self.0.call(&FAULT, args.pack(), &[], &mut [])?;
         Ok(FaultReturns::unpack(&reply.args))
@@ -353,15 +313,5 @@ impl Client {
     /// Submits `fault`: `poll` tells when it is done.
     pub fn submit_fault(&mut self, args: &FaultArgs) -> Result<Tag, Error> {
         self.0.submit(&FAULT, args.pack(), &[])
-    }
-
-    /// The new instance serves.
-    pub fn recovered(&mut self, args: &RecoveredArgs) -> Result<(), Error> {
-        self.0.call(&RECOVERED, args.pack(), &[], &mut []).map(drop)
-    }
-
-    /// Submits `recovered`: `poll` tells when it is done.
-    pub fn submit_recovered(&mut self, args: &RecoveredArgs) -> Result<Tag, Error> {
-        self.0.submit(&RECOVERED, args.pack(), &[])
     }
 }

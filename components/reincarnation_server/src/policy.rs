@@ -2,12 +2,20 @@
 //! nothing and knows no clock but the times it is given, so it is tested on the host and gives the same
 //! verdicts when it is asked the same things again.
 
+use rt::abi;
+
 /// Entries of a backoff table.
 pub const STEPS: usize = 64;
 /// Deaths that are remembered for each component.
 pub const DEATHS: usize = 256;
 /// A component that lived for at least this long since its last death has recovered, nanoseconds.
 const CALM_NS: u64 = 1_000_000_000;
+
+/// One that died by its own doing no longer than this after its restart is in a crash loop. So many such deaths in a
+/// row are free; from then on there are delays, each twice the one before, so that a loop leaves time to others.
+const HASTY_NS: u64 = 20 * NS_PER_MS;
+const HASTY_FREE: u32 = 16;
+const HASTY_SHIFT_MAX: u32 = 6;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -31,6 +39,45 @@ pub struct Policy {
     /// Entries of `backoff_ms` in use.
     pub steps: u32,
     pub backoff_ms: [u32; STEPS],
+    pub poisoned: Poisoned,
+}
+
+/// What to try against deaths one soon after the other, which the state is the cause of: cures of the ABI. As in
+/// `configure` of the protocol.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Poisoned(pub u64);
+
+impl Poisoned {
+    /// From which death in a row on there is something to try.
+    fn deaths(self) -> u32 {
+        u32::from((self.0 >> 16) as u16).max(1)
+    }
+
+    fn within_ns(self) -> u64 {
+        (self.0 >> 32) * NS_PER_MS
+    }
+
+    /// What to try at the death after `row` others in a row: each once, and the last one from then on.
+    fn cure(self, row: u32) -> u32 {
+        let nth = |place: u32| (self.0 >> (4 * place)) as u32 & 0xf;
+        match (row + 1).checked_sub(self.deaths()) {
+            Some(tried) => (0..=tried.min(3)).rev().map(nth).find(|cure| *cure != abi::CURE_NONE).unwrap_or(abi::CURE_NONE),
+            None => abi::CURE_NONE,
+        }
+    }
+}
+
+/// Is a death of this kind one's own doing? Others say nothing about the state.
+fn is_own(kind: u32) -> bool {
+    const OTHERS: [u32; 6] = [
+        abi::FAULT_KILLED,
+        abi::FAULT_TENDER_DIED,
+        abi::FAULT_TENDER_UNRESPONSIVE,
+        abi::FAULT_DEVICE_DIED,
+        abi::FAULT_INTERNAL,
+        abi::FAULT_REPLACED,
+    ];
+    !OTHERS.contains(&kind)
 }
 
 /// What is to happen.
@@ -55,11 +102,19 @@ pub struct History {
     pub streak: u32,
     /// The last epoch judged and its verdict: asked again, the answer is the same.
     pub last: Option<(u32, Verdict)>,
+    /// A part of that verdict: what the next instance is to do about its state.
+    pub cure: u32,
+    /// Deaths of its own doing in a row, each soon enough after a restart to be of poisoned state; when it was to be
+    /// restarted after the last one.
+    pub row: u32,
+    pub row_ns: u64,
+    /// The same for those that make a crash loop.
+    pub hasty: u32,
 }
 
 impl History {
     pub const fn new() -> History {
-        History { deaths: 0, times: [0; DEATHS], streak: 0, last: None }
+        History { deaths: 0, times: [0; DEATHS], streak: 0, last: None, cure: abi::CURE_NONE, row: 0, row_ns: 0, hasty: 0 }
     }
 
     /// Time of the last death; 0 before the first.
@@ -77,8 +132,14 @@ impl History {
     }
 }
 
-/// Judges the death of the instance of `epoch` at `now_ns`, and takes note of it.
-pub fn judge(policy: &Policy, history: &mut History, epoch: u32, now_ns: u64) -> Result<Verdict, Stale> {
+/// Judges the death, of a kind of the ABI's, of the instance of `epoch` at `now_ns`, and takes note of it.
+pub fn judge(
+    policy: &Policy,
+    history: &mut History,
+    epoch: u32,
+    kind: u32,
+    now_ns: u64,
+) -> Result<Verdict, Stale> {
     match history.last {
         Some((judged, verdict)) if epoch == judged => return Ok(verdict),
         Some((judged, _)) if epoch < judged => return Err(Stale),
@@ -90,7 +151,21 @@ pub fn judge(policy: &Policy, history: &mut History, epoch: u32, now_ns: u64) ->
         None => true,
     };
     history.streak = if has_recovered { 0 } else { history.streak.saturating_add(1) };
-    let verdict = verdict(policy, history, history.streak, now_ns);
+    let mut verdict = verdict(policy, history, history.streak, now_ns);
+    history.cure = abi::CURE_NONE;
+    if is_own(kind) {
+        let lived_ns = lived_ns(history, now_ns);
+        history.hasty = if lived_ns <= HASTY_NS { history.hasty.saturating_add(1) } else { 0 };
+        history.row = if lived_ns <= policy.poisoned.within_ns() { history.row.saturating_add(1) } else { 1 };
+        verdict = slowed(verdict, history.hasty);
+        let delay_ms = if let Verdict::RestartAfterMs(delay_ms) = verdict { delay_ms } else { 0 };
+        history.row_ns = now_ns.saturating_add(u64::from(delay_ms) * NS_PER_MS);
+        match policy.poisoned.cure(history.row - 1) {
+            abi::CURE_GIVE_UP => verdict = Verdict::GiveUp,
+            cure if verdict != Verdict::GiveUp => history.cure = cure,
+            _ => {}
+        }
+    }
     history.times[(history.deaths % DEATHS as u64) as usize] = now_ns;
     history.deaths += 1;
     history.last = Some((epoch, verdict));
@@ -101,7 +176,29 @@ pub fn judge(policy: &Policy, history: &mut History, epoch: u32, now_ns: u64) ->
 /// the table may begin anew.
 pub fn foreseen(policy: &Policy, history: &History, now_ns: u64) -> bool {
     let at_once = |streak| verdict(policy, history, streak, now_ns) == Verdict::Restart;
-    at_once(0) && (history.deaths == 0 || at_once(history.streak.saturating_add(1)))
+    let may_be_cured = policy.poisoned.cure(history.row) != abi::CURE_NONE;
+    !may_be_cured && history.hasty < HASTY_FREE && at_once(0) && (history.deaths == 0 || at_once(history.streak.saturating_add(1)))
+}
+
+/// For how long it has lived since the restart that followed its last death of its own doing; for ever if there was none.
+fn lived_ns(history: &History, now_ns: u64) -> u64 {
+    match history.row {
+        0 => u64::MAX,
+        _ => now_ns.saturating_sub(history.row_ns),
+    }
+}
+
+/// The verdict on the last of so many hasty deaths.
+fn slowed(verdict: Verdict, hasty: u32) -> Verdict {
+    let least_ms = match hasty.saturating_sub(HASTY_FREE) {
+        0 => return verdict,
+        more => 1 << more.min(HASTY_SHIFT_MAX),
+    };
+    match verdict {
+        Verdict::Restart => Verdict::RestartAfterMs(least_ms),
+        Verdict::RestartAfterMs(delay_ms) => Verdict::RestartAfterMs(delay_ms.max(least_ms)),
+        Verdict::GiveUp => Verdict::GiveUp,
+    }
 }
 
 fn verdict(policy: &Policy, history: &History, streak: u32, now_ns: u64) -> Verdict {
@@ -151,7 +248,113 @@ mod tests {
     fn policy(restart: Restart, restarts: u32, within_ms: u32, delays: &[u32]) -> Policy {
         let mut backoff_ms = [0; STEPS];
         backoff_ms[..delays.len()].copy_from_slice(delays);
-        Policy { restart, restarts, within_ms, steps: delays.len() as u32, backoff_ms }
+        Policy { restart, restarts, within_ms, steps: delays.len() as u32, backoff_ms, poisoned: Poisoned(0) }
+    }
+
+    fn judge(policy: &Policy, history: &mut History, epoch: u32, now_ns: u64) -> Result<Verdict, Stale> {
+        super::judge(policy, history, epoch, abi::FAULT_KILLED, now_ns)
+    }
+
+    /// Restarted at once, with these cures from the `deaths`-th death in a row on, which come within 100 ms.
+    fn poisoned(deaths: u64, cures: &[u32]) -> Policy {
+        let cures = cures.iter().rev().fold(0, |all, cure| all << 4 | u64::from(*cure));
+        Policy { poisoned: Poisoned(100 << 32 | deaths << 16 | cures), ..policy(Restart::Always, 0, 0, &[]) }
+    }
+
+    /// The cures at deaths of these kinds at these times; 99: given up.
+    fn cures(policy: &Policy, deaths: &[(u32, u64)]) -> Vec<u32> {
+        let mut history = History::new();
+        let mut all = Vec::new();
+        for (epoch, (kind, time_ms)) in (1..).zip(deaths) {
+            let verdict = super::judge(policy, &mut history, epoch, *kind, time_ms * MS).unwrap();
+            assert_eq!(super::judge(policy, &mut history.clone(), epoch, *kind, 0), Ok(verdict));
+            all.push(if verdict == Verdict::GiveUp { 99 } else { history.cure });
+        }
+        all
+    }
+
+    const OWN: u32 = abi::FAULT_EXCEPTION;
+    const KILL: u32 = abi::FAULT_KILLED;
+    const UNDO: u32 = abi::CURE_UNDO;
+    const QUARANTINE: u32 = abi::CURE_QUARANTINE;
+    const FRESH: u32 = abi::CURE_FRESH;
+
+    #[test]
+    fn cures_are_tried_in_order_and_the_last_one_from_then_on() {
+        let row: Vec<(u32, u64)> = (1..7).map(|n| (OWN, n * 100)).collect();
+        assert_eq!(cures(&poisoned(2, &[QUARANTINE, FRESH]), &row), [0, QUARANTINE, FRESH, FRESH, FRESH, FRESH]);
+        assert_eq!(cures(&poisoned(1, &[UNDO]), &row), [UNDO; 6]);
+        let all = [UNDO, QUARANTINE, FRESH, abi::CURE_GIVE_UP];
+        assert_eq!(cures(&poisoned(2, &all), &row), [0, UNDO, QUARANTINE, FRESH, 99, 99]);
+        assert_eq!(cures(&poisoned(4, &[FRESH]), &row), [0, 0, 0, FRESH, FRESH, FRESH]);
+        assert_eq!(cures(&policy(Restart::Always, 0, 0, &[]), &row), [0; 6]);
+    }
+
+    #[test]
+    fn who_lived_for_a_while_is_not_poisoned() {
+        let now_and_then = [(OWN, 0), (OWN, 101), (OWN, 300), (OWN, 400), (OWN, 501)];
+        assert_eq!(cures(&poisoned(2, &[FRESH]), &now_and_then), [0, 0, 0, FRESH, 0]);
+    }
+
+    #[test]
+    fn what_others_did_to_it_does_not_count() {
+        let killed = [(KILL, 0), (KILL, 1), (OWN, 2), (KILL, 3), (OWN, 4), (abi::FAULT_DEVICE_DIED, 5), (OWN, 6)];
+        assert_eq!(cures(&poisoned(2, &[QUARANTINE, FRESH]), &killed), [0, 0, 0, 0, QUARANTINE, 0, FRESH]);
+    }
+
+    #[test]
+    fn the_delay_before_a_restart_is_not_lived() {
+        let mut late = poisoned(2, &[FRESH]);
+        (late.restart, late.steps, late.backoff_ms[0]) = (Restart::Backoff, 1, 500);
+        assert_eq!(cures(&late, &[(OWN, 0), (OWN, 600), (OWN, 1201)]), [0, FRESH, 0]);
+    }
+
+    #[test]
+    fn a_crash_loop_is_slowed_down_until_it_lives() {
+        let always = policy(Restart::Always, 0, 0, &[]);
+        let (mut history, mut now, mut delays) = (History::new(), 5 * MS, Vec::new());
+        let mut die = |after_ms: u64, kind: u32, epoch: u32| {
+            now += after_ms * MS;
+            let promised = foreseen(&always, &history, now);
+            let verdict = super::judge(&always, &mut history, epoch, kind, now).unwrap();
+            assert!(!promised || verdict == Verdict::Restart);
+            match verdict {
+                Verdict::RestartAfterMs(delay_ms) => {
+                    now += u64::from(delay_ms) * MS;
+                    delay_ms
+                }
+                _ => 0,
+            }
+        };
+        for epoch in 1..40 {
+            delays.push(die(20, OWN, epoch));
+        }
+        assert_eq!(delays[..17], [0; 17]);
+        assert_eq!(delays[17..28], [2, 4, 8, 16, 32, 64, 64, 64, 64, 64, 64]);
+        assert_eq!(die(1, KILL, 40), 0);
+        assert_eq!(die(19, OWN, 41), 1024);
+        assert_eq!(die(21, OWN, 42), 0);
+        assert_eq!(die(1, OWN, 43), 0);
+    }
+
+    #[test]
+    fn given_up_is_given_up() {
+        let mut limited = poisoned(1, &[FRESH]);
+        (limited.restarts, limited.within_ms) = (2, 1000);
+        assert_eq!(cures(&limited, &[(OWN, 0), (OWN, 1), (OWN, 2)]), [FRESH, FRESH, 99]);
+    }
+
+    #[test]
+    fn nothing_is_promised_where_a_cure_may_follow() {
+        let (two, three) = (poisoned(2, &[FRESH]), poisoned(3, &[FRESH]));
+        let mut history = History::new();
+        assert!(foreseen(&two, &history, 0) && !foreseen(&poisoned(1, &[FRESH]), &history, 0));
+        super::judge(&two, &mut history, 1, OWN, 0).unwrap();
+        assert!(!foreseen(&two, &history, 0) && foreseen(&three, &history, 0));
+        super::judge(&two, &mut history, 2, KILL, MS).unwrap();
+        assert!(!foreseen(&two, &history, MS) && foreseen(&three, &history, MS));
+        super::judge(&three, &mut history, 3, OWN, 2 * MS).unwrap();
+        assert!(!foreseen(&three, &history, 2 * MS));
     }
 
     /// The verdicts on deaths of epochs 1, 2, ... at these times.

@@ -25,7 +25,8 @@ impl RawChannel {
 
     /// A request or reply as an honest peer would begin it.
     pub fn slot(&self, op: u16, tag: u32) -> Slot {
-        Slot { op, tag, epoch: self.channel.epoch(), ..Slot::default() }
+        let session = rt::info::instance() as u32;
+        Slot { op, tag, epoch: self.channel.epoch(), session, ..Slot::default() }
     }
 
     /// Writes a request slot, without publishing it.

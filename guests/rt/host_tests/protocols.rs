@@ -33,6 +33,10 @@ impl fs::Server for Files {
         Answer::Data(fs::ReadReturns { bytes: 7 }, 7)
     }
 
+    fn answered(&mut self, _call: &Call<'_>) -> Option<Answer<[u64; 5]>> {
+        None
+    }
+
     fn session_ended(&mut self, client: ClientId) {
         self.ended.push(client);
     }
@@ -113,7 +117,7 @@ fn records_have_fixed_places() {
 #[test]
 fn sticky_and_ending_operations_share_their_key() {
     fake::reset();
-    assert!(fs::OPEN.sticky && fs::OPEN.idempotent);
+    assert!(fs::OPEN.sticky && fs::OPEN.exactly_once);
     assert_eq!(fs::CLOSE.ends, Some(fs::OPEN.id));
     assert_eq!((fs::OPEN.key_mask, fs::CLOSE.key_mask), (0xffff_ffff, 0xffff_ffff));
 }

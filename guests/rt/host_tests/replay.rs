@@ -203,6 +203,65 @@ fn sticky_requests_are_restored_and_answered_before_anything_else() {
     assert!(world.complaints().is_empty());
 }
 
+/// A server that remembers what is open is told of it again only when it says that it has forgotten.
+#[test]
+fn who_forgot_is_told_again_once() {
+    let world = World::new(4);
+    let (mut client, mut server) = (world.client(), world.server());
+    for handle in [10, 11] {
+        client.submit(&OPEN_ONCE, [handle, 0, 0, 0, 0], b"/file").unwrap();
+        let open = take_all(&mut server)[0];
+        echo(&mut server, &open, 0);
+        client.poll().map(|done| client.release(done)).unwrap();
+    }
+    // Answered, and looked at only after its data buffer was used for something else.
+    let held = client.submit(&READ, [77, 0, 0, 0, 0], &[]).unwrap();
+    let read = take_all(&mut server)[0];
+    echo(&mut server, &read, 5);
+    let held = client.poll_for(held).unwrap();
+    submit(&mut client, 3);
+    world.server_dies();
+    world.server_returns();
+    assert_eq!(client.poll(), None);
+    let mut server = world.server();
+    let reads = take_all(&mut server);
+    assert_eq!(values(&reads), [0, 1, 2], "it may have forgotten nothing");
+    server.reply(reads[0].ticket, Err(Error::STALE)).unwrap();
+    echo(&mut server, &reads[1], 0);
+    let done = client.poll().unwrap();
+    client.release(done);
+    let queued = client.submit(&READ, [3, 0, 0, 0, 0], &[]).unwrap();
+    assert_eq!(client.poll(), None);
+    assert!(take_all(&mut server).is_empty(), "not before everything under way is answered");
+    server.reply(reads[2].ticket, Err(Error::STALE)).unwrap();
+    assert_eq!(client.poll(), None);
+    let opens = take_all(&mut server);
+    assert_eq!(opens.iter().map(|r| (r.op, r.args[0], r.id.session)).collect::<Vec<_>>(), [(3, 10, 0), (3, 11, 0)]);
+    for request in &opens {
+        assert_eq!(client.poll(), None);
+        echo(&mut server, request, 0);
+    }
+    assert_eq!(client.poll(), None);
+    let reads = take_all(&mut server);
+    assert_eq!(values(&reads), [0, 2, 3]);
+    // Once per server: what is stale now, is.
+    for request in &reads {
+        server.reply(request.ticket, Err(Error::STALE)).unwrap();
+    }
+    let mut last = None;
+    while let Some(done) = client.poll() {
+        assert_eq!(done.result, Err(Error::STALE));
+        last = Some(done.tag);
+        client.release(done);
+    }
+    assert_eq!(last, Some(queued));
+    let mut bytes = [0; 5];
+    client.copy_out(&held, 0, &mut bytes).unwrap();
+    assert_eq!(bytes, [77; 5]);
+    client.release(held);
+    assert!(world.complaints().is_empty());
+}
+
 #[test]
 fn more_sticky_requests_than_slots_are_restored() {
     let world = World::new(2);

@@ -41,6 +41,41 @@ fn a_session_ends_with_its_client_and_its_tickets_are_stale() {
     assert_eq!(client.poll(), None);
 }
 
+/// A successor that knows its clients from its state hears of their ends, whatever it has heard of them itself.
+#[test]
+fn a_session_outlives_its_server_and_ends_with_its_client() {
+    let world = World::new(4);
+    let mut server = world.server();
+    assert_eq!(server.expect(1), None, "there is no such end");
+    assert_eq!(server.expect(0), Some(rt::ClientId(1)));
+    assert!(round(&mut server).is_empty());
+    world.client_dies();
+    assert!(server.ready());
+    assert_eq!(round(&mut server), ["ended 1"]);
+    // One that is away when the successor comes has ended, except in an update, where all are until the switch.
+    for (start, state, ends) in [
+        (abi::START_RESTART, abi::CHANNEL_STATE_DEAD, true),
+        (abi::START_RESTART, abi::CHANNEL_STATE_GONE, true),
+        (abi::START_UPDATE, abi::CHANNEL_STATE_DEAD, false),
+        (abi::START_UPDATE, abi::CHANNEL_STATE_GONE, true),
+    ] {
+        let world = World::new(4);
+        fake::write(abi::Info::OFFSET_START, start);
+        fake::set_status(SERVER, state, 1);
+        let mut server = world.server();
+        assert_eq!(server.expect(0), Some(rt::ClientId(1)));
+        assert_eq!(server.ready(), ends);
+        assert_eq!(round(&mut server).len(), usize::from(ends));
+        world.client_returns();
+        assert!(round(&mut server).is_empty());
+        let mut client = world.client();
+        client.submit(&READ, [1, 0, 0, 0, 0], &[]).unwrap();
+        assert_eq!(round(&mut server), ["request 1"]);
+        world.client_dies();
+        assert_eq!(round(&mut server), ["ended 1"]);
+    }
+}
+
 #[test]
 fn a_replaced_client_is_noticed_even_if_its_death_was_not() {
     let world = World::new(4);

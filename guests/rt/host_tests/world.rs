@@ -32,6 +32,8 @@ pub static READ: Operation = operation(1, "read");
 /// May not be repeated.
 pub static SEND: Operation = Operation { idempotent: false, ..operation(2, "send") };
 pub static OPEN: Operation = Operation { sticky: true, key_mask: 0xffff_ffff, ..operation(3, "open") };
+/// Its server remembers it.
+pub static OPEN_ONCE: Operation = Operation { idempotent: false, exactly_once: true, ..OPEN };
 pub static CLOSE: Operation = Operation { ends: Some(3), key_mask: 0xffff_ffff, ..operation(4, "close") };
 /// Not allowed on the channel.
 pub static FORBIDDEN: Operation = operation(5, "forbidden");

@@ -165,6 +165,17 @@ pub const ON_CORRUPTION_OLDER_COPY: u32 = 0;
 /// begin anew
 pub const ON_CORRUPTION_FRESH: u32 = 1;
 
+// cure: what a component does about its poisoned state at its start; see components/reincarnation_server/README.md
+pub const CURE_NONE: u32 = 0;
+/// the last commit is undone
+pub const CURE_UNDO: u32 = 1;
+/// the request that the instance before was working on is answered with `quarantined`
+pub const CURE_QUARANTINE: u32 = 2;
+/// the state begins anew
+pub const CURE_FRESH: u32 = 3;
+/// it is not started any more
+pub const CURE_GIVE_UP: u32 = 4;
+
 // log_level
 pub const LOG_LEVEL_ERROR: u32 = 0;
 pub const LOG_LEVEL_WARNING: u32 = 1;
@@ -229,6 +240,8 @@ pub const ERROR_CORRUPT: i32 = -201;
 pub const ERROR_GAP: i32 = -202;
 /// the peer broke the protocol
 pub const ERROR_PROTOCOL: i32 = -203;
+/// the server has died of this request, and will not try again
+pub const ERROR_QUARANTINED: i32 = -204;
 
 // fault: why an instance ended
 pub const FAULT_NONE: u32 = 0;
@@ -337,7 +350,7 @@ impl Slot {
 
 const _: () = assert!(core::mem::size_of::<Slot>() == Slot::SIZE);
 
-/// Layout `info`, 104 bytes.
+/// Layout `info`, 120 bytes.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Info {
@@ -356,10 +369,15 @@ pub struct Info {
     /// longest spin before a wait
     pub spin_ns: u64,
     pub name: [u8; 32],
+    /// one of `cure`, of poisoned state
+    pub cure: u32,
+    pub reserved: u32,
+    /// what the instance before was working on when it died: `working` of its telemetry
+    pub suspect: u64,
 }
 
 impl Info {
-    pub const SIZE: usize = 104;
+    pub const SIZE: usize = 120;
     pub const OFFSET_MAGIC: usize = 0;
     pub const OFFSET_ABI_VERSION: usize = 8;
     pub const OFFSET_EPOCH: usize = 12;
@@ -373,6 +391,9 @@ impl Info {
     pub const OFFSET_HEAP_SIZE: usize = 56;
     pub const OFFSET_SPIN_NS: usize = 64;
     pub const OFFSET_NAME: usize = 72;
+    pub const OFFSET_CURE: usize = 104;
+    pub const OFFSET_RESERVED: usize = 108;
+    pub const OFFSET_SUSPECT: usize = 112;
 }
 
 const _: () = assert!(core::mem::size_of::<Info>() == Info::SIZE);
@@ -486,7 +507,9 @@ pub struct Telemetry {
     pub replay_count: u64,
     /// the guest's TSC at its first instruction
     pub start_tsc: u64,
-    pub reserved: [u64; 4],
+    /// the request that a server is working on; 0: none
+    pub working: u64,
+    pub reserved: [u64; 3],
 }
 
 impl Telemetry {
@@ -503,7 +526,8 @@ impl Telemetry {
     pub const OFFSET_SERVED: usize = 72;
     pub const OFFSET_REPLAY_COUNT: usize = 80;
     pub const OFFSET_START_TSC: usize = 88;
-    pub const OFFSET_RESERVED: usize = 96;
+    pub const OFFSET_WORKING: usize = 96;
+    pub const OFFSET_RESERVED: usize = 104;
 }
 
 const _: () = assert!(core::mem::size_of::<Telemetry>() == Telemetry::SIZE);

@@ -221,7 +221,8 @@ impl Client {
     /// Sends an accepted request, if there is a server.
     fn start(&mut self, buffer: usize) {
         self.follow();
-        if self.connection == Connection::Open && self.entries[buffer].phase == Phase::Queued {
+        let may_send = self.connection == Connection::Open && !self.restore.draining;
+        if may_send && self.entries[buffer].phase == Phase::Queued {
             self.send(buffer);
         }
     }
@@ -461,6 +462,8 @@ impl Client {
             Ok(Some(slot)) => {
                 if let Err(violation) = self.accept(&slot) {
                     self.break_off(violation);
+                } else if self.restore.draining && !self.entries.iter().any(|e| e.phase == Phase::Sent || e.late) {
+                    self.drained();
                 }
                 true
             }
@@ -505,6 +508,10 @@ impl Client {
             if entry.phase == Phase::Late {
                 self.set_free(buffer);
             }
+            return Ok(());
+        }
+        if result == Err(Error::STALE) && self.restore.must_repeat() {
+            entry.phase = Phase::Queued;
             return Ok(());
         }
         if result.is_err() {

@@ -51,6 +51,7 @@ errors! {
     CORRUPT = ERROR_CORRUPT "corrupt",
     GAP = ERROR_GAP "gap",
     PROTOCOL = ERROR_PROTOCOL "protocol",
+    QUARANTINED = ERROR_QUARANTINED "quarantined",
 }
 
 impl Error {

@@ -92,6 +92,19 @@ pub fn start() -> Start {
     }
 }
 
+/// What this instance is to do about poisoned state: one of `abi::CURE_*`.
+pub fn cure() -> u32 {
+    info().cure
+}
+
+/// The request that its predecessor has died of, if this instance is to quarantine it; 0: none.
+pub fn quarantined() -> u64 {
+    match cure() {
+        abi::CURE_QUARANTINE => info().suspect,
+        _ => 0,
+    }
+}
+
 /// Host CPUs this system may use.
 pub fn cpus() -> u32 {
     info().cpus

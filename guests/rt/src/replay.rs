@@ -4,7 +4,9 @@
 //! 2. It says `reopen`: output bytes that the program has not released are saved, the rings are exchanged.
 //! 3. Requests that were sent, not answered, and may not be repeated, fail with `dead`; where there is a pool, those
 //!    not sent yet, too: what they speak of is no longer in it.
-//! 4. Sticky requests are sent, and answered, first: the new server gets its open files back.
+//! 4. Sticky requests are sent, and answered, first: the new server gets back what it has forgotten. Those that are done
+//!    exactly once it remembers; should it have lost its state, it answers what depends on them with `STALE`. Then
+//!    everything under way is waited for, they are sent, and after them what was answered so, once per server.
 //! 5. Everything unanswered is sent again in the order of submission, then what was queued meanwhile.
 
 use crate::abi::Slot;
@@ -40,11 +42,36 @@ pub(crate) struct Restore {
     unanswered: Vec<(u32, usize)>,
     /// Tags of this round: sequence numbers from 0, which ordinary requests reach only after 2^24.
     sequence: u32,
+    /// The present server has said that it has forgotten what it should remember.
+    forgotten: bool,
+    /// Nothing is sent until everything under way is answered; then the rest is replayed.
+    pub draining: bool,
 }
 
 impl Restore {
     pub fn new() -> Restore {
-        Restore { kept: Vec::new(), sent: 0, unanswered: Vec::new(), sequence: 0 }
+        Restore {
+            kept: Vec::new(),
+            sent: 0,
+            unanswered: Vec::new(),
+            sequence: 0,
+            forgotten: false,
+            draining: false,
+        }
+    }
+
+    /// Is anything to be sent to the present server before everything else?
+    fn is_wanted(&self) -> bool {
+        self.kept.iter().any(|kept| kept.operation.exactly_once == self.forgotten)
+    }
+
+    /// The server has answered `STALE`: does that mean that it is to be told again what it knew?
+    pub fn must_repeat(&mut self) -> bool {
+        if !self.forgotten {
+            self.draining = self.kept.iter().any(|kept| kept.operation.exactly_once);
+            self.forgotten = self.draining;
+        }
+        self.draining
     }
 
     /// Takes note of an answered request: keeps a sticky one, drops what another one ends.
@@ -140,14 +167,27 @@ impl Client {
 
     /// A server is there that knows nothing of us.
     fn begin(&mut self) {
-        self.restore.sent = 0;
         self.restore.unanswered.clear();
         self.restore.sequence = 0;
-        if self.restore.kept.is_empty() {
-            self.resume();
-        } else {
+        self.restore.forgotten = false;
+        self.restore.draining = false;
+        self.restore_kept();
+    }
+
+    /// The last answer is in that was waited for: a server that has forgotten is told again.
+    pub(crate) fn drained(&mut self) {
+        self.restore.draining = false;
+        self.save_output(); // their data buffers are used for this
+        self.restore_kept();
+    }
+
+    fn restore_kept(&mut self) {
+        self.restore.sent = 0;
+        if self.restore.is_wanted() {
             self.connection = Connection::Restoring;
             self.send_kept();
+        } else {
+            self.resume();
         }
     }
 
@@ -162,6 +202,10 @@ impl Client {
             };
             let index = self.restore.sent;
             let kept = &self.restore.kept[index];
+            if kept.operation.exactly_once != self.restore.forgotten {
+                self.restore.sent += 1;
+                continue;
+            }
             let tag = self.restore.sequence << 8 | buffer;
             let slot = Slot {
                 op: kept.operation.id,

@@ -12,7 +12,8 @@ pub struct Operation {
     pub idempotent: bool,
     /// Its server keeps a log of its replies: it may be replayed, and is done once all the same.
     pub exactly_once: bool,
-    /// Remembered after its success and replayed to every new server, until the operation that `ends` it.
+    /// Remembered after its success, until the operation that `ends` it, and replayed to every new server; one that is
+    /// done exactly once, to a server that says by `STALE` that it has lost its state.
     pub sticky: bool,
     /// The sticky operation with the same key that this one ends.
     pub ends: Option<u16>,

@@ -13,6 +13,7 @@ use crate::request::Operation;
 use crate::session::Session;
 use crate::shared::Shared;
 use crate::state::RequestId;
+use crate::telemetry;
 use crate::wait::Source;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -101,6 +102,8 @@ pub struct ServerPort {
     first: usize,
     done: usize,
     taken: u32,
+    /// The name of the request that is not to be done, because the predecessor has died of it; 0: none.
+    quarantined: u64,
 }
 
 impl ServerPort {
@@ -114,6 +117,7 @@ impl ServerPort {
             first: 0,
             done: 0,
             taken: 0,
+            quarantined: info::quarantined(),
         };
         port.scan();
         port
@@ -153,16 +157,26 @@ impl ServerPort {
             if self.taken < BUDGET {
                 if let Some(request) = session.take() {
                     self.taken += 1;
-                    if session.allows(request.op) {
+                    let name = request.id.name();
+                    let error = if !session.allows(request.op) {
+                        Error::PERM
+                    } else if name == self.quarantined {
+                        let peer = info::channel(session.client().0);
+                        let peer = peer.as_ref().map_or("?", |channel| channel.peer());
+                        crate::log!(error, "request {:#x} quarantined: operation {} of {}", name, request.op, peer);
+                        Error::QUARANTINED
+                    } else {
+                        telemetry::work_on(name);
                         return Some(Event::Request(request));
-                    }
-                    let _ = session.reply(request.ticket, Err(Error::PERM));
+                    };
+                    let _ = session.reply(request.ticket, Err(error));
                     continue;
                 }
             }
             self.done += 1;
             self.taken = 0;
         }
+        telemetry::work_on(0);
         None
     }
 
@@ -217,6 +231,19 @@ impl ServerPort {
         info::channel(client.0).map_or_else(String::new, |channel| String::from(channel.peer()))
     }
 
+    /// Clients that will never come back, by their number in a `RequestId`.
+    pub fn gone(&self) -> impl Iterator<Item = u32> + '_ {
+        self.sessions.iter().filter(|session| session.is_gone()).map(Session::number)
+    }
+
+    /// For a service whose state has a session of the client that is server end `number` of this component: the
+    /// client, whose session goes on, or is said to have ended. None: there is no such end.
+    pub fn expect(&mut self, number: u32) -> Option<ClientId> {
+        let session = self.sessions.iter_mut().find(|session| session.number() == number)?;
+        session.expect();
+        Some(session.client())
+    }
+
     /// Every client this port may ever have had.
     pub fn clients(&self) -> impl Iterator<Item = ClientId> + '_ {
         self.sessions.iter().map(Session::client)
@@ -259,6 +286,10 @@ impl<'a> Call<'a> {
 
     pub fn client(&self) -> ClientId {
         self.request.ticket.client
+    }
+
+    pub fn op(&self) -> u16 {
+        self.operation.id
     }
 
     /// Keep it and answer `Later`.

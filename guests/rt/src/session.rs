@@ -32,6 +32,8 @@ pub(crate) struct Session {
     open: bool,
     /// The service has been given a request of this session: it wants to know when it ends.
     known: bool,
+    /// It was begun with this server's predecessor, and goes on when the client offers to reopen.
+    awaited: bool,
     parameter: Vec<u8>,
     in_progress: Vec<Option<InProgress>>,
     count: u32,
@@ -46,6 +48,7 @@ impl Session {
             number: (0..index).filter(|at| role_of(*at) == Some(Role::Server)).count() as u32,
             open: channel.state() == State::Open,
             known: false,
+            awaited: false,
             parameter: parameter_of(index),
             in_progress: (0..channel.slots()).map(|_| None).collect(),
             count: 0,
@@ -58,8 +61,24 @@ impl Session {
         ClientId(self.channel.index())
     }
 
+    /// As in `RequestId`.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub fn is_gone(&self) -> bool {
+        self.channel.state() == State::Gone
+    }
+
     pub fn parameter(&self) -> &[u8] {
         &self.parameter
+    }
+
+    /// The service knows this session already, from the state its predecessor has left.
+    pub fn expect(&mut self) {
+        self.known = true;
+        // During an update nobody is connected until the switch; after a death only who is away himself is not.
+        self.awaited = !self.open && info::start() == info::Start::Update;
     }
 
     /// Is there a request, or news in the status page?
@@ -68,7 +87,8 @@ impl Session {
         match self.channel.state() {
             State::Open => !self.open || (self.ring.has_request() && !info::is_to_rest()),
             State::Reopen => true,
-            State::Dead | State::Gone | State::Unused => self.open,
+            State::Dead => self.open || (self.known && !self.awaited),
+            State::Gone | State::Unused => self.open || self.known,
         }
     }
 
@@ -83,7 +103,11 @@ impl Session {
             self.open = false;
             self.forget();
         }
-        if core::mem::replace(&mut self.known, false) {
+        if self.awaited && state == State::Dead {
+            return false;
+        }
+        let goes_on = core::mem::replace(&mut self.awaited, false) && matches!(state, State::Open | State::Reopen);
+        if !goes_on && core::mem::replace(&mut self.known, false) {
             return true;
         }
         match state {

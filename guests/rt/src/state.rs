@@ -7,6 +7,7 @@
 #[doc(hidden)]
 pub mod c_face;
 mod cells;
+mod convert;
 #[doc(hidden)]
 pub mod layout;
 mod outbox;
@@ -16,6 +17,7 @@ pub mod store;
 
 pub use crate::plain;
 pub use cells::{Bytes, Cell, Plain};
+pub use convert::{read, zeros};
 pub use outbox::Outbox;
 pub use replies::{Replies, RequestId, BYTES_MAX};
 pub use store::Found;
@@ -72,11 +74,22 @@ fn open_store(name: &str, data: usize, convert: Option<Convert<'_>>) -> Result<(
     let room = Layout::room(memory.len());
     let data = if data == 0 { room } else { data };
     let layout = Layout::of(memory.len(), data, region.entry.schema).ok_or((Error::NOSPC, room))?;
+    if info::cure() == abi::CURE_FRESH {
+        crate::log!(error, "state {}: poisoned, begun anew", name);
+        // SAFETY: as below.
+        return Ok(unsafe { Store::begin_anew(memory.address(), layout) });
+    }
     let older_copy = region.entry.on_corruption != abi::ON_CORRUPTION_FRESH;
     // SAFETY: mapped for the VM's life, for this instance alone; opened once by the component, as it opens its ports.
     let (store, found) = unsafe { Store::open(memory.address(), memory.len(), layout, older_copy, convert) };
     if found == Found::Lost {
         crate::log!(error, "state {}: damaged beyond repair, begun anew", name);
+    }
+    if info::cure() == abi::CURE_UNDO {
+        match store.undo_last() {
+            Ok(()) => crate::log!(error, "state {}: poisoned, the last commit has been undone", name),
+            Err(_) => crate::log!(error, "state {}: poisoned, but there is no commit to undo", name),
+        }
     }
     Ok((store, found))
 }

@@ -22,6 +22,8 @@ pub const SPINS: Counter = Counter(Telemetry::OFFSET_SPINS);
 pub const RECONNECTS: Counter = Counter(Telemetry::OFFSET_RECONNECTS);
 pub const SERVED: Counter = Counter(Telemetry::OFFSET_SERVED);
 const REPLAY_COUNT: Counter = Counter(Telemetry::OFFSET_REPLAY_COUNT);
+/// The request that a server is working on, as `RequestId::name` has it; 0: none.
+const WORKING: Counter = Counter(Telemetry::OFFSET_WORKING);
 const START_TSC: Counter = Counter(Telemetry::OFFSET_START_TSC);
 
 #[cfg(host_test)]
@@ -53,6 +55,13 @@ pub fn add(counter: Counter, amount: u64) {
         let word = page().add(counter.0).cast::<u64>();
         ptr::write_volatile(word, ptr::read_volatile(word).wrapping_add(amount));
     }
+}
+
+/// Notes what a server is working on: should it die of that, its successor is told.
+#[inline]
+pub(crate) fn work_on(name: u64) {
+    // SAFETY: as above.
+    unsafe { ptr::write_volatile(page().add(WORKING.0).cast(), name) }
 }
 
 /// The present value of a counter.

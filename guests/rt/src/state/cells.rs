@@ -31,7 +31,7 @@ unsafe impl<const N: usize> Plain for Bytes<N> {}
 
 /// A value in a state region: `get` anywhere, `set` in a transaction.
 #[repr(transparent)]
-pub struct Cell<T: Plain + Copy>(UnsafeCell<T>);
+pub struct Cell<T: Plain + Copy>(pub(super) UnsafeCell<T>);
 
 impl<T: Plain + Copy> Cell<T> {
     #[inline]
@@ -51,7 +51,7 @@ impl<T: Plain + Copy> Cell<T> {
 
 /// Bytes in a state region.
 #[repr(transparent)]
-pub struct Bytes<const N: usize>(UnsafeCell<[u8; N]>);
+pub struct Bytes<const N: usize>(pub(super) UnsafeCell<[u8; N]>);
 
 impl<const N: usize> Bytes<N> {
     /// Copies bytes in, from `offset`; `RANGE` unless they fit.

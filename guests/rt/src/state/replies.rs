@@ -28,6 +28,13 @@ impl RequestId {
         let digest = args.iter().fold(u64::from(op), |digest, word| mix(*word, digest));
         RequestId { client, session, tag, digest: digest as u32 }
     }
+
+    /// All of it in one number, which is not 0.
+    #[inline]
+    pub(crate) fn name(&self) -> u64 {
+        let (client, session) = (u64::from(self.client) << 32, u64::from(self.session));
+        mix(client | session, u64::from(self.tag) << 32 | u64::from(self.digest)).max(1)
+    }
 }
 
 plain! {
@@ -83,6 +90,16 @@ impl<const CLIENTS: usize, const SLOTS: usize> Replies<CLIENTS, SLOTS> {
             }
             (status, _) => Answer::Failed(Error::from_number(status)),
         })
+    }
+
+    /// Takes over the answers kept in a state of another schema, when that is converted.
+    pub fn take_over(&self, tx: &mut Tx<'_>, other: &Replies<CLIENTS, SLOTS>) {
+        for (kept, old) in self.kept.iter().flatten().zip(other.kept.iter().flatten()) {
+            let mut output = [0; BYTES_MAX];
+            kept.head.set(tx, old.head.get());
+            // Both have BYTES_MAX bytes.
+            let _ = old.output.copy_to(0, &mut output).and_then(|()| kept.output.copy_from(tx, 0, &output));
+        }
     }
 
     /// Keeps the answer to a request, in the transaction of the change that the request has made. `output`: the bytes of

@@ -30,7 +30,7 @@ pub enum Found {
     RolledBack,
     /// The live data was damaged: the state as of the last commit or the one before.
     OlderCopy,
-    /// Nothing sound: everything is zero.
+    /// Nothing sound, or so poisoned that the restart policy wants it begun anew: everything is zero.
     Lost,
     /// State of another schema, or of another size: everything is zero.
     OtherSchema,
@@ -91,6 +91,16 @@ impl Store {
     ) -> (Store, Found) {
         let store = Store::new(base, layout);
         let found = store.recover(region, older_copy, convert);
+        (store, found)
+    }
+
+    /// Begins anew, whatever there is: `Lost`.
+    ///
+    /// # Safety
+    /// As for `open`.
+    pub unsafe fn begin_anew(base: *mut u8, layout: Layout) -> (Store, Found) {
+        let store = Store::new(base, layout);
+        let found = store.create(Found::Lost);
         (store, found)
     }
 

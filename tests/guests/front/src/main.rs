@@ -1,6 +1,6 @@
-//! The first of a chain: `front COUNT [PAUSE_US]` has COUNT amounts counted, 1, 2, 3 and so on, several under way at
-//! any time, with a pause after each answer; then it reads the ledger and tells as one line of JSON what it found.
-//! It stops asking at the first error. The exit status is 1 if there was one.
+//! The first of a chain: `front COUNT [PAUSE_US [on [DEPTH]]]` has COUNT amounts counted, 1, 2, 3 and so on, DEPTH or
+//! as many as possible under way at any time, with a pause after each answer; then it reads the ledger and tells as one
+//! line of JSON what it found. It stops asking at the first error, but for "on". The exit status is 1 if there was one.
 
 #![no_std]
 #![no_main]
@@ -29,16 +29,18 @@ fn main(arguments: rt::Args) -> i32 {
     let word = |index: usize| core::str::from_utf8(arguments.get(index).unwrap_or(b"")).unwrap_or("");
     let count: u64 = word(1).parse().unwrap_or(1000);
     let pause = ns_to_ticks(word(2).parse::<u64>().unwrap_or(0) * 1000);
+    let goes_on = word(3) == "on";
+    let depth: u64 = word(4).parse().unwrap_or(u64::MAX);
     let mut client = count::Client::connect("count").expect("interface count");
     let (mut sent, mut answered, mut failed, mut longest) = (0, 0, 0, 0);
     let mut error = 0;
     let mut previous = ticks();
-    while answered < count && !(failed > 0 && client.outstanding() == 0) {
-        while sent < count && failed == 0 && client.has_room() {
+    while answered < count && (goes_on || failed == 0 || client.outstanding() > 0) {
+        while sent < count && sent - answered < depth && (goes_on || failed == 0) && client.has_room() {
             match client.submit_add(&AddArgs { amount: sent + 1 }) {
                 Ok(_) => sent += 1,
                 Err(refused) => {
-                    (failed, error) = (failed + 1, refused.number());
+                    (failed, error, answered, sent) = (failed + 1, refused.number(), answered + 1, sent + 1);
                 }
             }
         }

@@ -1,0 +1,1 @@
+"""Random sequences of calls, deaths, updates and rollbacks, compared with models of the components."""
