@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import itertools
 import os
 import shutil
 import stat
@@ -199,7 +200,8 @@ def _survey(source: Path) -> tuple[int, str]:
 
 def _check_readable(source: Path) -> None:
     """mkfs.erofs does not say which file it may not read."""
-    for folder, folders, files in os.walk(source):
+    top: tuple[str, list[str], list[str]] = (str(source.parent), [source.name], [])
+    for folder, folders, files in itertools.chain([top], os.walk(source)):
         for name in folders + files:
             path = os.path.join(folder, name)
             mode = os.R_OK | os.X_OK if name in folders else os.R_OK

@@ -19,7 +19,7 @@ use rt::state::{self, RequestId};
 use rt::{fake, Answer, Error};
 use sessions::{other, Place, Sessions, CLIENTS};
 
-const SIZE: usize = 512 << 10;
+const SIZE: usize = 1 << 20;
 const CLIENTS_USED: usize = 3;
 const HANDLES_USED: usize = 4;
 

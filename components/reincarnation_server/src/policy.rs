@@ -332,7 +332,7 @@ mod tests {
         assert_eq!(delays[..17], [0; 17]);
         assert_eq!(delays[17..28], [2, 4, 8, 16, 32, 64, 64, 64, 64, 64, 64]);
         assert_eq!(die(1, KILL, 40), 0);
-        assert_eq!(die(19, OWN, 41), 1024);
+        assert_eq!(die(19, OWN, 41), 64);
         assert_eq!(die(21, OWN, 42), 0);
         assert_eq!(die(1, OWN, 43), 0);
     }
