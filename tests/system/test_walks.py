@@ -114,12 +114,13 @@ def test_the_device_reads_the_image(stage: Stage) -> None:
     """The last hop: what the driver orders, the device's process reads from the image; nobody else does."""
     with stage.play(FILES, "sha256tree", *["/"] * 20) as scene:
         scene.until(lambda: bool(scene.row("sha256tree")["bytes"] > 4 << 20), "nothing is read")
-        before, served = bytes_read(scene.device), scene.row("disk_driver")["served"]
-        scene.until(lambda: bool(scene.row("disk_driver")["served"] >= served + 40), "nothing is served")
-        assert bytes_read(scene.device) - before >= 30 * (128 << 10)
+        served, before = scene.row("disk_driver")["served"], bytes_read(scene.device)
+        scene.until(lambda: bool(scene.row("disk_driver")["served"] >= served + 120), "nothing is served")
+        # What was under way, a pool full at most, may have been read before it was counted.
+        assert bytes_read(scene.device) - before >= 60 * (128 << 10)
         tenders = [scene.tender(name) for name in ("disk_driver", "file_server")]
         read = [bytes_read(pid) for pid in tenders]
-        scene.until(lambda: bool(scene.row("disk_driver")["served"] >= served + 80), "nothing is served")
+        scene.until(lambda: bool(scene.row("disk_driver")["served"] >= served + 200), "nothing is served")
         assert all(bytes_read(pid) - old < 64 << 10 for pid, old in zip(tenders, read, strict=True))
 
 
