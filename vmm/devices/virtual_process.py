@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 from typing import Any, NoReturn
 
@@ -56,6 +57,8 @@ def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
         if status_fd >= 0:
             os.close(status_fd)  # the mapping stays
         if config.get("jail", True):
+            if kind is Disk:
+                _keep_size(file_fd)
             jail.seal("device", [file_fd])
         # Said in full, lest Python asks the kernel, which the jail refuses.
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fileno=socket_fd)
@@ -70,6 +73,13 @@ def run(socket_fd: int, file_fd: int, config: dict[str, Any]) -> NoReturn:
         _say(f"{name}: {type(error).__name__}: {error}")
     finally:
         os._exit(status)
+
+
+def _keep_size(file_fd: int) -> None:
+    """A captured disk cannot write behind its end, which would fill the host's."""
+    size, most = os.lseek(file_fd, 0, os.SEEK_END), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    limit = size if most == resource.RLIM_INFINITY else min(size, most)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
 
 def _say(text: str) -> None:

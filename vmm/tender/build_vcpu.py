@@ -182,7 +182,7 @@ static void *const MAP_FAILED;
 
 # System calls that a filter may allow (seccomp.py).
 _SYSTEM_CALLS = (
-    "read write close poll mmap mprotect munmap brk rt_sigprocmask rt_sigreturn ioctl sched_yield mremap "
+    "read write close poll mmap mprotect munmap brk rt_sigprocmask rt_sigreturn ioctl sched_yield "
     "madvise nanosleep getpid sendmsg recvmsg clone exit sigaltstack gettid futex restart_syscall "
     "clock_gettime clock_nanosleep exit_group epoll_wait epoll_ctl tgkill ppoll set_robust_list epoll_pwait "
     "getrandom rseq clone3 epoll_pwait2 pread64 pwrite64 newfstatat"

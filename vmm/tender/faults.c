@@ -4,7 +4,7 @@
  * The vCPU is out of the guest for good; only find_missing enters it once more, for at most one instruction. */
 #include "vmm/tender/tender.h"
 
-enum { PF_WRITE = 0x2, PF_FETCH = 0x10 };
+enum { PF_WRITE = 0x2, PF_FETCH = 0x10, CR0_WP = 0x10000 };
 enum { WITH_ERROR_CODE = 0x60227D00 }; /* bit n: the CPU pushes one for vector n */
 enum { ERROR_CODE, RIP, CS, RFLAGS, RSP, SS, FRAME }; /* what it pushes, upwards */
 
@@ -56,20 +56,24 @@ static char *table(const struct machine *vm, const char *entry) {
     return vm->slots[SLOT_RAM].place + (value & (R3_PAGE_TABLES_END - R3_PAGE_SIZE));
 }
 
+/* KVM forgets what it cached of page tables when CR0 changes: WP, which means nothing to code at CPL3. */
 static void unmap_windows(struct machine *vm) {
+    struct kvm_sregs sregs = { 0 };
     for (int number = SLOT_RW; number < SLOTS; number++) {
         const struct slot *slot = &vm->slots[number];
         char *pointers = table(vm, vm->slots[SLOT_RAM].place + R3_PAGE_TABLES);
         char *directory = table(vm, pointers + 8 * (slot->start >> 30));
         memset(directory + 8 * (slot->start >> 21 & 511), 0, 8 * (slot->size >> 21));
-        machine_resize_slot(vm, number, 0);
     }
+    ioctl(vm->vcpu.fd, KVM_GET_SREGS, &sregs);
+    sregs.cr0 ^= CR0_WP;
+    ioctl(vm->vcpu.fd, KVM_SET_SREGS, &sregs);
 }
 
 /* KVM_RUN failed with EFAULT and does not say where: make the same instruction say it.
  *
- * The windows leave the guest's page tables and, so that KVM forgets what it cached of those, the VM; then
- * the instruction runs again, alone (trap flag). If it wanted a window it now takes an ordinary page fault. */
+ * The windows leave the guest's page tables; then the instruction runs again, alone (trap flag). If it
+ * wanted a window it now takes an ordinary page fault. */
 static void find_missing(struct machine *vm, struct fault *fault) {
     struct fault trap = { 0 };
     unmap_windows(vm);

@@ -27,7 +27,11 @@ _OWN: int = lib.CLONE_NEWNS | lib.CLONE_NEWPID
 _CAP_SYS_ADMIN = 21
 
 _DATA_MAX = 256 << 20  # private memory beside a VM's own
-_DESCRIPTORS = 1024
+# Beside RLIMIT_DATA: page tables of mere addresses are memory, and a stack grows without being counted there.
+_LIMITS = {
+    resource.RLIMIT_CORE: 0, resource.RLIMIT_MSGQUEUE: 0, resource.RLIMIT_NOFILE: 1024,
+    resource.RLIMIT_NPROC: 4096, resource.RLIMIT_STACK: 8 << 20, resource.RLIMIT_AS: 16 << 30,
+}  # fmt: skip
 
 
 _forked_as_root = False  # how fork() below made this process
@@ -70,15 +74,14 @@ def describe(
 
     `files`: descriptors a device may discard blocks of. `private_memory`: bytes a VM may own privately.
     """
-    limits = [resource.RLIM_INFINITY & (1 << 64) - 1] * lib.RLIM_NLIMITS
-    limits[resource.RLIMIT_NOFILE], limits[resource.RLIMIT_DATA] = _DESCRIPTORS, _DATA_MAX + private_memory
-    none = [resource.RLIMIT_CORE, resource.RLIMIT_MSGQUEUE]
+    most = _LIMITS | {resource.RLIMIT_DATA: _DATA_MAX + private_memory}
     if profile != "keeper":  # who has memory pinned for its device
-        none.append(resource.RLIMIT_MEMLOCK)
+        most[resource.RLIMIT_MEMLOCK] = 0
     if profile == "tender":
-        none += [resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE]
-    for each in none:
-        limits[each] = 0
+        most |= {resource.RLIMIT_NPROC: 0, resource.RLIMIT_FSIZE: 0}
+    limits = [(1 << 64) - 1] * lib.RLIM_NLIMITS
+    for each, wanted in most.items():  # a process cannot have more than this one
+        limits[each] = min(wanted, resource.getrlimit(each)[1] & (1 << 64) - 1)
     program = ffi.new("char[]", seccomp.program(profile, tuple(files)))
     made = ffi.new("struct jail *", {"as_root": as_root, "limits": limits})
     made.namespaces = _namespaces(as_root)

@@ -3,16 +3,6 @@
 
 enum { RFLAGS = 0x2, DOORBELL_BYTES = 4 };
 
-/* Size 0 takes a slot out of the VM for good, with all tables KVM has cached of it. */
-int machine_resize_slot(struct machine *vm, int number, uint64_t size) {
-    const struct slot *slot = &vm->slots[number];
-    struct kvm_userspace_memory_region region = {
-        .slot = (uint32_t)number, .flags = number == SLOT_RO ? KVM_MEM_READONLY : 0,
-        .guest_phys_addr = slot->start, .memory_size = size, .userspace_addr = (uintptr_t)slot->place,
-    };
-    return ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region);
-}
-
 /* `stats` is what the vCPU loop counts in. Its descriptors and mappings live as long as the process. */
 int machine_make(struct machine *vm, const struct kvm_host *kvm, void *ram, uint64_t memory, uint64_t *stats)
 {
@@ -25,7 +15,11 @@ int machine_make(struct machine *vm, const struct kvm_host *kvm, void *ram, uint
         struct slot *slot = &vm->slots[number];
         if (!slot->place)
             slot->place = mmap(NULL, slot->size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (slot->place == MAP_FAILED || machine_resize_slot(vm, number, slot->size))
+        struct kvm_userspace_memory_region region = {
+            .slot = (uint32_t)number, .flags = number == SLOT_RO ? KVM_MEM_READONLY : 0,
+            .guest_phys_addr = slot->start, .memory_size = slot->size, .userspace_addr = (uintptr_t)slot->place,
+        };
+        if (slot->place == MAP_FAILED || ioctl(vm->fd, KVM_SET_USER_MEMORY_REGION, &region))
             return -1;
     }
     vm->vcpu.fd = ioctl(vm->fd, KVM_CREATE_VCPU, 0);

@@ -29,27 +29,29 @@ Allowed = dict[str, tuple[Rule, ...]]  # name of a system call -> conditions tha
 # Numbers by name.
 SYSTEM_CALLS = {name.removeprefix("SYS_"): getattr(lib, name) for name in dir(lib) if name.startswith("SYS_")}
 
-_EXECUTABLE = 4  # PROT_EXEC
+_EXECUTABLE, _MAP_KIND = 4, 0x4012F  # PROT_EXEC; MAP_TYPE, ANONYMOUS, GROWSDOWN, HUGETLB
 _MADVISE = (4, 8, 10)  # DONTNEED, FREE, DONTFORK; REMOVE would punch holes into shared memory
 CLONE_PTHREAD = 0x3D0F00  # what pthread_create() passes
 
 TENDER_IOCTLS = (
-    lib.KVM_RUN, lib.KVM_SET_USER_MEMORY_REGION, lib.KVM_IOEVENTFD,
-    lib.KVM_GET_REGS, lib.KVM_SET_REGS, lib.KVM_GET_SREGS,
+    lib.KVM_RUN, lib.KVM_IOEVENTFD,
+    lib.KVM_GET_REGS, lib.KVM_SET_REGS, lib.KVM_GET_SREGS, lib.KVM_SET_SREGS,
 )  # fmt: skip
 
 
 _PLAIN = (
-    "read write close recvmsg sendmsg futex munmap mremap brk epoll_wait epoll_pwait epoll_pwait2 epoll_ctl "
-    "poll ppoll rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep "
-    "nanosleep sched_yield getpid gettid getrandom exit exit_group "
-    "rseq set_robust_list"  # how a thread begins, perhaps only just after the filter came
+    "read write close recvmsg sendmsg munmap brk epoll_wait epoll_pwait epoll_pwait2 epoll_ctl poll ppoll "
+    "rt_sigprocmask rt_sigreturn sigaltstack restart_syscall clock_gettime clock_nanosleep nanosleep "
+    # The last two are how a thread begins, perhaps only just after the filter came.
+    "sched_yield getpid gettid getrandom exit exit_group rseq set_robust_list"
 )
 _COMMON: Allowed = dict.fromkeys(_PLAIN.split(), ()) | {
-    "mmap": (Rule(2, (0,), _EXECUTABLE),),
+    # Shared, private, private without a file: no other kind is memory that RLIMIT_DATA counts.
+    "mmap": (Rule(2, (0,), _EXECUTABLE), Rule(3, (0x1, 0x2, 0x22), _MAP_KIND)),
     "mprotect": (Rule(2, (0,), _EXECUTABLE),),
     "madvise": (Rule(2, _MADVISE),),
     "tgkill": (Rule(0, (1,)),),  # in its own process, which is the first of its namespace
+    "futex": (Rule(1, (0, 1, 9, 10), 0x7F),),  # sleep and wake; no lending of priorities, no requeueing
 }
 
 
@@ -67,10 +69,8 @@ def filter_for(profile: str, files: tuple[int, ...] = ()) -> dict[int, tuple[Rul
 
 
 # BPF: instructions are (code, jump if true, jump if false, operand); data is struct seccomp_data.
-_LOAD, _AND, _RETURN = 0x20, 0x54, 0x06
-_IF_EQUAL, _IF_GREATER_EQUAL = 0x15, 0x35
-_NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
-_X86_64, _X32 = 0xC000003E, 0x40000000
+_LOAD, _AND, _RETURN, _IF_EQUAL, _IF_GREATER_EQUAL = 0x20, 0x54, 0x06, 0x15, 0x35
+_NUMBER, _ARCHITECTURE, _ARGUMENTS, _X86_64, _X32 = 0, 4, 16, 0xC000003E, 0x40000000
 _KILL, _ERROR, _ALLOW = 0x80000000, 0x00050000, 0x7FFF0000
 _Instruction = tuple[int, int, int, int]
 INSTRUCTION_SIZE = 8

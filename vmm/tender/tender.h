@@ -98,7 +98,6 @@ int machine_enter(struct machine *vm, uint64_t entry, uint64_t stack, uint64_t a
 int machine_warm_up(struct machine *vm);
 int machine_settle(struct machine *vm);
 int machine_doorbell(struct machine *vm, uint64_t number, int fd, int remove);
-int machine_resize_slot(struct machine *vm, int number, uint64_t size);
 
 /* faults.c: why a VM stopped. From `regs` on it is the body of a FAULT record. */
 struct fault {
