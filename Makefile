@@ -9,7 +9,7 @@
 #                                       what of it needs KVM, on a stock kernel's KVM in an emulated machine (20 and
 #                                       4 minutes), into build/stock.xml; `make test` ends with the quick one
 #   make setup                          packages, .venv, generated files checked, native modules, guests
-#   make campaign [SEED=1]              the long, seeded tests (45 minutes), into build/campaign.xml
+#   make campaign [SEED=1]              the long, seeded tests, into build/campaign.xml
 #   make bench, make bench-quick        the measured figures, into build/bench.json
 #   make generate                       writes what is generated from abi.toml and the protocols' TOML
 #   make clean                          removes everything built, but not .venv

@@ -199,11 +199,13 @@ class _Builder:
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir(parents=True)
         product, dependencies = scratch / crate.product.name, scratch / "inputs.d"
-        emit = f"--emit=link={product},dep-info={dependencies}"
+        # Without a folder of its own the compiler puts what it makes in between where it was started, and two
+        # builds of crates of one name take each other's.
+        emit = [f"--emit=link={product},dep-info={dependencies}", f"--out-dir={scratch}"]
         try:
             objects = [compile_c(source, scratch, crate.c_flags, REPOSITORY) for source in crate.c_sources]
             linked = [f"-Clink-arg={each}" for each in objects]
-            warnings = self.compiler.run([*arguments, *linked, emit], REPOSITORY)
+            warnings = self.compiler.run([*arguments, *linked, *emit], REPOSITORY)
         except CompilerError as error:
             what = crate.c_sources[0].parent if crate.c_sources else crate.root
             raise CompilerError(f"{what} does not compile:\n{error}") from None

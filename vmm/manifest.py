@@ -122,7 +122,7 @@ def _restart(table: Table, may_log: bool) -> policy.RestartPolicy:
         raise table.error("poisoned", 'the hypercall "log" is not allowed, which tells of what is done')
     deaths = table.number("poisoned_deaths", 1, RESTARTS_MAX, default=poisoned.DEATHS)
     within_ms = table.number("poisoned_within_ms", 1, MS_MAX, default=poisoned.WITHIN_MS)
-    group = (table.text("group"),) if "group" in table else ()
+    group = (label,) if (label := table.text("group", "")) else ()
     packed = poisoned.pack(cures, deaths, within_ms)
     return policy.RestartPolicy(kind, backoff_ms, restarts, 1000 * within_s, spares, packed, group)
 

@@ -1,8 +1,9 @@
 """Kills at random moments over all components: `python -m tests.crash.kills --kills 10000 --seed S`.
 
-One system has them all: a program (`witness`) has amounts counted through two hops, reads a file and writes
-lines, while a component plays sound; who dies, when and how is drawn by lot (tests/system/lottery.py). At the
-end it is compared what was counted, read, written and recorded: nothing may be lost, doubled, wrong, or never
+One system has them all: a program (`witness`) has amounts counted through two hops, reads a file, writes
+lines and sets values in the data store, which a component that subscribes to them says once more, while
+another plays sound; who dies, when and how is drawn by lot (tests/system/lottery.py). At the end it is
+compared what was counted, read, written, heard and recorded: nothing may be lost, doubled, wrong, or never
 end, and nobody may have died of anything else.
 
 As many systems are run, one after another, as it takes; each has a seed of its own, from S on, and does the
@@ -31,6 +32,7 @@ from tests.system.stage import ASKED, COMPONENTS, Scene, Stage, build_images
 from tests.system.test_audio import AUDIO_POINTS, tone
 from tests.system.test_exactly_once import COUNTER_POINTS, RELAY_POINTS
 from tests.system.test_kill_points import POINTS
+from tests.system.test_store import POINTS as BOTH_POINTS
 from vmm.cli.command import CommandError
 
 RESULTS = ROOT / "build/kills.json"
@@ -42,8 +44,11 @@ COMPARED_FRAMES = 200_000
 # An instance of each lives for so many requests, on average, if nothing else happens to it.
 REQUESTS = {
     "reincarnation_server": 25, "console": 12, "disk_driver": 60, "file_server": 100,
-    "relay": 120, "counter": 150, "audio_driver": 120, "endless_player": 90,
+    "relay": 120, "counter": 150, "audio_driver": 120, "endless_player": 90, "data_store": 90,
+    "subscriber": 60,
 }  # fmt: skip
+STORE_POINTS = tuple(dict.fromkeys(store for store, _ in BOTH_POINTS))
+SUBSCRIBER_POINTS = tuple(dict.fromkeys(subscriber for _, subscriber in BOTH_POINTS))
 PLAYER_POINTS = tuple(point for point in RELAY_POINTS if point.startswith("client."))
 SERVER_POINTS = tuple(point for point in RELAY_POINTS if point.startswith("server."))
 SYSTEM = """
@@ -65,6 +70,12 @@ manifest = "{manifests}/audio_driver.toml"
 [components.endless_player]
 manifest = "{manifests}/endless_player.toml"
 
+[components.data_store]
+manifest = "{manifests}/data_store.toml"
+
+[components.subscriber]
+manifest = "{manifests}/subscriber.toml"
+
 [devices.disk0]
 component = "disk_driver.disk"
 read_only = true
@@ -77,6 +88,8 @@ read_only = false
 "file_server.blk" = "disk_driver.blk"
 "relay.next" = "counter.count"
 "endless_player.audio" = "audio_driver.audio"
+"subscriber.store" = "data_store.store"
+"program.store" = "data_store.store"
 "program.count" = "relay.count"
 "program.audit" = "counter.count"
 "program.fs" = "file_server.fs"
@@ -93,6 +106,8 @@ def points() -> dict[str, list[str]]:
     return found | {
         "audio_driver": [*AUDIO_POINTS, *SERVER_POINTS],
         "endless_player": list(PLAYER_POINTS),
+        "data_store": list(STORE_POINTS),
+        "subscriber": list(SUBSCRIBER_POINTS),
     }
 
 
@@ -151,6 +166,7 @@ def run(folder: Path, image: Path, seed: int, amounts: int) -> Figures:
         "replayed": report["replayed"],
         "answered": said.get("answered", 0),
         "reads": said.get("reads", 0),
+        "heard": said.get("heard", 0),
         "lost": said.get("lost", 0) + max(0, said.get("lines", 0) - len(lines)),
         "doubled": said.get("doubled", 0) + max(0, len(lines) - said.get("lines", 0)),
         "trouble": [f"{what}: {value}" for what, value in wrong.items() if value],
@@ -186,7 +202,7 @@ def total(figures: Figures) -> int:
 
 def summary(runs: list[Figures]) -> Figures:
     """The sum of all runs."""
-    added = ("deaths", "recoveries", "overlapping", "before_ready", "replayed", "answered", "reads")
+    added = ("deaths", "recoveries", "overlapping", "before_ready", "replayed", "answered", "reads", "heard")
     names = sorted({name for each in runs for name in each["kills"]})
     ways = sorted({way for each in runs for one in each["kills"].values() for way in one})
     return {
@@ -245,8 +261,8 @@ def described(figures: Figures) -> str:
             f"            {figures['overlapping']:,} while another component was away, "
             f"{figures['before_ready']:,} before the successor was ready",
             f"recoveries  {figures['recoveries']:,} of {figures['deaths']:,} deaths",
-            f"requests    {figures['answered']:,} amounts, {figures['reads']:,} reads; "
-            f"{figures['replayed']:,} repeated",
+            f"requests    {figures['answered']:,} amounts, {figures['reads']:,} reads, "
+            f"{figures['heard']:,} values heard; {figures['replayed']:,} repeated",
             f"lost {figures['lost']}, doubled {figures['doubled']}, hung {figures['hung']}, "
             f"other trouble with {len(figures['trouble'])} seeds",
         ]

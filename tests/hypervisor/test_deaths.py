@@ -410,6 +410,28 @@ def test_a_supervisor_that_dies_at_once_each_time_is_restarted_slower(world: Wor
     assert world.tender("rs").instance.started_ns - died >= 32_000_000
 
 
+def test_a_supervisor_that_keeps_dying_begins_anew(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After so many deaths in a row, and only then; whoever has lived for a while is left its state."""
+    monkeypatch.setattr("hypervisor.recovery.HASTY_SHIFT_MAX", 5)
+
+    def die_and_return(lived_ns: int = 0) -> int:
+        tender, deaths = world.tender("rs"), world.live("rs").deaths
+        tender.instance.started_ns -= lived_ns
+        tender.fault(abi.Fault.EXCEPTION, 14)
+        world.until(lambda: world.live("rs").deaths > deaths)
+        world.revive("rs")
+        return abi.Info.unpack(world.tender("rs").info).cure
+
+    monkeypatch.setattr("hypervisor.recovery.HASTY_NS", 10**9)
+    none, fresh = abi.Cure.NONE, abi.Cure.FRESH
+    assert [die_and_return() for _ in range(4)] == [none] * 4
+    assert die_and_return(lived_ns=2 * 10**9) == none
+    assert [die_and_return() for _ in range(6)] == [none] * 4 + [fresh] * 2
+    assert die_and_return(lived_ns=2 * 10**9) == none
+    world.kill("driver")
+    world.revive("driver")
+
+
 def test_without_supervisor_the_first_death_is_final(make_world: MakeWorld) -> None:
     policy = storage(components=(component("driver"),), channels=(), supervisor=None)
     world = make_world(policy, spares=False)

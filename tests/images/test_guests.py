@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from pathlib import Path
 
 import pytest
@@ -181,3 +182,23 @@ def test_c_that_does_not_compile(c_tree: Path) -> None:
     with pytest.raises(rustc.CompilerError, match=message):
         build(c_tree, "counter")
     assert (c_tree / "out/counter.elf").is_file()
+
+
+def test_nothing_is_put_where_others_build(tree: Path) -> None:
+    """Neither into the tree, where every build is started, nor beside the product."""
+    before, seen, ended = set(tree.rglob("*")), set[Path](), threading.Event()
+
+    def look() -> None:
+        while not ended.is_set():
+            seen.update(each for each in tree.iterdir() if each not in before)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    try:
+        guests.build(["adder"], output=tree / "build/one", report=lambda _: None)
+    finally:
+        ended.set()
+        looking.join()
+    assert {each.name for each in seen} <= {"build"}
+    left = {each.name for each in (tree / "build/one").iterdir()}
+    assert left == {".lock", "lib", "adder.elf", "adder.elf.json"}

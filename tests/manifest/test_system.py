@@ -267,6 +267,100 @@ def test_channels_of_one_component(tmp_path: Path) -> None:
         place(policy, named(policy, "console"))
 
 
+def compile_groups(folder: Path, groups: dict[str, str], routes: dict[str, str]) -> Policy:
+    """The policy of relays and a console, in this order: name -> the line `group` of its manifest; client ->
+    server. Who has no route of its own is a console."""
+    text = '[system]\nname = "groups"\nmemory = "1 GiB"\n'
+    text += f'images = "{FIXTURES}/images"\n'
+    for name, group in groups.items():
+        part = (FIXTURES / "parts" / f"{'relay' if name in routes else 'console'}.toml").read_text()
+        part = part.replace("slots = 8", "slots = 8\nclients = 8") if name in routes else part
+        (folder / f"{name}.toml").write_text(f"{part}\n[restart]\n{group}\n")
+        text += f'[components.{name}]\nmanifest = "{name}.toml"\n'
+    text += "[routes]\n" + "".join(f'"{each}.next" = "{routes[each]}.log"\n' for each in routes)
+    (folder / "system.toml").write_text(text)
+    return system.compile(folder / "system.toml", protocols=FIXTURES / "protocols")
+
+
+def group_of(policy: Policy, name: str) -> tuple[str, ...]:
+    return named(policy, name).restart.group
+
+
+def test_a_group_is_in_the_order_of_its_needs(tmp_path: Path) -> None:
+    """Servers first, in whatever order the system file names them; every member has the same names."""
+    chain = 'group = "chain"'
+    routes = {"first": "second", "second": "third", "third": "last", "aside": "last"}
+    for names in (["first", "second", "third", "last"], ["last", "second", "first", "third"]):
+        policy = compile_groups(tmp_path, dict.fromkeys(names, chain) | {"aside": ""}, routes)
+        for name in names:
+            assert group_of(policy, name) == ("last", "third", "second", "first")
+        assert group_of(policy, "aside") == ()
+
+
+def test_a_server_of_several_members_is_before_all_of_them(tmp_path: Path) -> None:
+    names = ["left", "middle", "right", "last"]
+    routes = {"left": "last", "middle": "left", "right": "last"}
+    order = group_of(compile_groups(tmp_path, dict.fromkeys(names, 'group = "all"'), routes), "left")
+    assert sorted(order) == sorted(names)
+    assert order[0] == "last"
+    assert order.index("left") < order.index("middle")
+
+
+def test_groups_are_apart(tmp_path: Path) -> None:
+    """A need that leads through another group or to nobody's orders nothing; one alone is a group, too."""
+    one, other = 'group = "one"', 'group = "other"'
+    groups = {"first": one, "second": other, "third": one, "last": "", "alone": 'group = "alone"'}
+    routes = {"first": "second", "second": "third", "third": "last", "alone": "first"}
+    policy = compile_groups(tmp_path, groups, routes)
+    assert sorted(group_of(policy, "first")) == ["first", "third"]
+    assert group_of(policy, "first") == group_of(policy, "third")
+    assert group_of(policy, "second") == ("second",)
+    assert group_of(policy, "alone") == ("alone",)
+    assert group_of(policy, "last") == ()
+
+
+def test_a_group_whose_needs_form_a_cycle(tmp_path: Path) -> None:
+    """There is no order but the system file's; who runs such a system is told before."""
+    routes = {"first": "second", "second": "first"}
+    policy = compile_groups(tmp_path, dict.fromkeys(routes, 'group = "ring"'), routes)
+    assert group_of(policy, "second") == ("first", "second")
+    with pytest.raises(SystemFileError, match="needs form a cycle: "):
+        needs.check(str(tmp_path / "system.toml"))
+
+
+BAD_GROUPS = {
+    "group = 3": "restart.group: a whole number where a string is needed; write group = ",
+    'group = ["first", "last"]': "restart.group: a list where a string is needed; write group = ",
+    'group = "a"\ngroup = "b"': "this key is given twice; remove one of the two",
+    'groop = "chain"': 'restart.groop: unknown key; did you mean "group"?',
+}
+
+
+@pytest.mark.parametrize("line", BAD_GROUPS)
+def test_bad_group(tmp_path: Path, line: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        compile_groups(tmp_path, {"first": line, "last": ""}, {"first": "last"})
+    assert f"{tmp_path}/first.toml:" in (text := explain(vars(caught.value)))
+    assert BAD_GROUPS[line] in text
+
+
+def test_a_program_is_in_no_group(tmp_path: Path) -> None:
+    """Nobody restarts it, so nothing begins anew with it."""
+    programs = tmp_path / "programs/reader"
+    programs.mkdir(parents=True)
+    part = (FIXTURES / "programs/reader/manifest.toml").read_text()
+    (programs / "manifest.toml").write_text(f'{part}\n[restart]\ngroup = "all"\n')
+    text = (FIXTURES / "systems/good.toml").read_text().replace('"../', f'"{FIXTURES}/')
+    text = text.replace(f"{FIXTURES}/programs", f"{tmp_path}/programs")
+    text = text.replace(f"{FIXTURES}/parts/driver.toml", "driver.toml")
+    driver = (FIXTURES / "parts/driver.toml").read_text()
+    (tmp_path / "driver.toml").write_text(driver.replace("[restart]", '[restart]\ngroup = "all"'))
+    (tmp_path / "system.toml").write_text(text)
+    policy = system.compile(tmp_path / "system.toml", "reader", protocols=FIXTURES / "protocols")
+    assert group_of(policy, "reader") == ()
+    assert group_of(policy, "driver") == ("driver",)
+
+
 def test_good_policy() -> None:
     policy = compile_fixture("good", "reader")
     assert [each.name for each in policy.components] == ["supervisor", "driver", "files", "reader"]

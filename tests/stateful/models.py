@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import struct
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from hypothesis import strategies as st
 
@@ -37,6 +39,14 @@ class Model(ABC):
     @abstractmethod
     def request(self, intent: Intent) -> tuple[Request, Answer]:
         """What to ask, and what has to be answered; changes the state accordingly."""
+
+    def requests(self, intent: Intent) -> list[tuple[Request, Answer]]:
+        """The same, where a call is several requests."""
+        return [self.request(intent)]
+
+    def is_alone(self, intent: Intent) -> bool:
+        """Whether everything asked before has to be answered first."""
+        return False
 
     @abstractmethod
     def check(self, conductor: Conductor) -> None:
@@ -159,14 +169,36 @@ class AudioModel(Model):
         assert recorded == self.frames, "what is in the file"
 
 
+class Change(NamedTuple):
+    """A change of a name, as those who subscribe are told of it."""
+
+    number: int
+    kind: int
+    name: bytes
+    value: bytes
+
+
+@dataclass
+class Subscription:
+    """A position among the changes below a prefix. `seen`: the last change that was told."""
+
+    prefix: bytes
+    acknowledged: int
+    seen: int
+    has_gap: bool = False
+
+    def covers(self, name: bytes) -> bool:
+        return not self.prefix or name == self.prefix or name.startswith(self.prefix + b"/")
+
+
 class StoreModel(Model):
-    """A dictionary, and the number of its changes."""
+    """A dictionary, the list of its changes, and who has been told how many of them."""
 
     uses = (
         Use(
             "store",
             "store@1",
-            ("set", "delete", "get", "status"),
+            ("set", "delete", "get", "status", "subscribe", "unsubscribe", "next", "acknowledge"),
             "data_store.store",
             'read = "/"\nwrite = "/"',
         ),
@@ -174,6 +206,8 @@ class StoreModel(Model):
     victims = ("data_store",)
     ABSENT = 0x7FFFFFFFFFFFFFFF
     NAMES = (b"a", b"a/b", b"net/eth0/address", b"longer" * 8)
+    PREFIXES = (b"", b"a", b"a/b", b"net")  # each covers a name at least
+    SUBSCRIPTIONS, KEPT = 4, 512
 
     def intents(self) -> st.SearchStrategy[Intent]:
         """`expected`: nothing, the version, an older one, that there is none."""
@@ -185,17 +219,30 @@ class StoreModel(Model):
             st.tuples(st.just(4), st.text(max_size=20).map(str.encode)),
         )
         sets = st.tuples(st.just("set"), name, expected, value)
+        number = st.sampled_from([0, 0, 0, 0, 0, 1, 1, self.SUBSCRIPTIONS])
+        nexts = st.tuples(st.just("next"), number, st.sampled_from(["seen", "seen", "seen", "acknowledged"]))
         return st.one_of(
-            sets, sets,
+            sets, sets, sets,
             st.tuples(st.just("delete"), name, expected),
             st.tuples(st.just("get"), name),
             st.tuples(st.just("status")),
+            st.tuples(st.just("subscribe"), number, st.sampled_from(self.PREFIXES), st.booleans()),
+            nexts, nexts, nexts,
+            st.tuples(st.just("acknowledge"), number, st.sampled_from(["seen", "seen", "future"])),
+            st.tuples(st.just("unsubscribe"), number),
         )  # fmt: skip
 
     def begin(self, conductor: Conductor) -> None:
+        for number in range(self.SUBSCRIPTIONS):
+            answer = conductor.call(Request("store", 6, struct.pack("<I", number)))
+            assert answer.status == 0, str(answer)
         answer = conductor.call(Request("store", 9))
         assert answer.status == 0, str(answer)
         self.changes, self.others = struct.unpack_from("<QI", answer.values)
+        self.log: list[Change] = []  # since now
+        self.subscriptions: dict[int, Subscription] = {}
+        request, answer = self.subscribe(0, b"", True)  # to everything: most sequences are short
+        assert conductor.call(request) == answer
         self.values: dict[bytes, tuple[int, int, bytes]] = {}  # version, kind, value
         for name in self.NAMES:
             found = conductor.call(Request("store", 3, b"", name))
@@ -204,11 +251,37 @@ class StoreModel(Model):
                 self.values[name] = version, kind, found.output
         self.others -= len(self.values)
 
+    def is_alone(self, intent: Intent) -> bool:
+        """What changes a subscription also decides what one who waits for a change is told."""
+        return intent[0] in ("subscribe", "unsubscribe", "acknowledge", "flood")
+
+    def requests(self, intent: Intent) -> list[tuple[Request, Answer]]:
+        if intent[0] == "flood":  # more changes than the store keeps
+            return [self.request(self.change_below(b"a")) for _ in range(self.KEPT + 1)]
+        if intent[0] != "next" or not self.has_to_wait(*intent[1:]):
+            return [self.request(intent)]
+        # It waits, and is then told of the next change there is.
+        subscription = self.subscriptions[intent[1]]
+        request = self.next_request(*intent[1:])
+        change = self.request(self.change_below(subscription.prefix))
+        return [(request, self.told(subscription, self.log[-1])), change]
+
+    def change_below(self, prefix: bytes) -> Intent:
+        """A change of the first name below a prefix, that is possible."""
+        name = next(each for each in self.NAMES if Subscription(prefix, 0, 0).covers(each))
+        _, kind, value = self.values.get(name, (0, 1, bytes(8)))
+        return "set", name, "any", (kind, value)
+
     def request(self, intent: Intent) -> tuple[Request, Answer]:
         what, *values = intent
         if what == "status":
             names = len(self.values)
-            return Request("store", 9), done("QIII", self.changes, self.others + names, names, 0)
+            counts = (self.changes, self.others + names, names, len(self.subscriptions))
+            return Request("store", 9), done("QIII", *counts)
+        if what in ("subscribe", "unsubscribe", "next", "acknowledge"):
+            handler: Any = getattr(self, what)
+            answered: tuple[Request, Answer] = handler(*values)
+            return answered
         name = values[0]
         version, kind, value = self.values.get(name, (0, 0, b""))
         if what == "get":
@@ -221,17 +294,87 @@ class StoreModel(Model):
             if is_stale or not version:
                 return request, Answer(Error.STALE if version else Error.NOENT)
             del self.values[name]
-        else:
-            new_kind, new_value = values[2]
-            arguments = struct.pack("<QII", expected, new_kind, len(name))
-            request = Request("store", 1, arguments, name + new_value)
-            if is_stale or (version and kind != new_kind):
-                return request, Answer(Error.STALE if is_stale else Error.INVAL)
-            self.values[name] = self.changes + 1, new_kind, new_value
+            return request, self.note(name, 0, b"")
+        new_kind, new_value = values[2]
+        arguments = struct.pack("<QII", expected, new_kind, len(name))
+        request = Request("store", 1, arguments, name + new_value)
+        if is_stale or (version and kind != new_kind):
+            return request, Answer(Error.STALE if is_stale else Error.INVAL)
+        self.values[name] = self.changes + 1, new_kind, new_value
+        return request, self.note(name, new_kind, new_value)
+
+    def note(self, name: bytes, kind: int, value: bytes) -> Answer:
+        """Another change, which may take the place of one that somebody has not acknowledged."""
         self.changes += 1
-        return request, done("Q", self.changes)
+        self.log.append(Change(self.changes, kind, name, value))
+        if len(self.log) > self.KEPT:
+            lost = self.log[-1 - self.KEPT]
+            for each in self.subscriptions.values():
+                each.has_gap |= lost.number > each.acknowledged and each.covers(lost.name)
+        return done("Q", self.changes)
+
+    # -- subscriptions --------------------------------------------------------------------------------
+
+    def subscribe(self, number: int, prefix: bytes, anew: bool) -> tuple[Request, Answer]:
+        request = Request("store", 5, struct.pack("<II", number, anew), prefix)
+        if number >= self.SUBSCRIPTIONS:
+            return request, Answer(Error.BADF)
+        known = self.subscriptions.get(number)
+        if anew or known is None or known.prefix != prefix:
+            known = self.subscriptions[number] = Subscription(prefix, self.changes, self.changes)
+        return request, done("Q", known.acknowledged)
+
+    def unsubscribe(self, number: int) -> tuple[Request, Answer]:
+        request = Request("store", 6, struct.pack("<I", number))
+        self.subscriptions.pop(number, None)
+        return request, done() if number < self.SUBSCRIPTIONS else Answer(Error.BADF)
+
+    def acknowledge(self, number: int, through: str) -> tuple[Request, Answer]:
+        known = self.subscriptions.get(number)
+        last = self.changes + 1 if through == "future" else known.seen if known else 0
+        request = Request("store", 8, struct.pack("<QI", last, number))
+        if known is None:
+            return request, Answer(Error.BADF)
+        if last > self.changes:
+            return request, Answer(Error.RANGE)
+        known.acknowledged = max(known.acknowledged, last)
+        return request, done()
+
+    def next(self, number: int, after: str) -> tuple[Request, Answer]:
+        request, known = self.next_request(number, after), self.subscriptions.get(number)
+        if known is None:
+            return request, Answer(Error.BADF)
+        if known.has_gap:
+            return request, Answer(Error.GAP)
+        return request, self.told(known, next(self.untold(known, after)))
+
+    def next_request(self, number: int, after: str) -> Request:
+        known = self.subscriptions.get(number)
+        seen = known.seen if known and after == "seen" else 0
+        return Request("store", 7, struct.pack("<QI", seen, number))
+
+    def untold(self, known: Subscription, after: str) -> Iterator[Change]:
+        """The changes below its prefix after the last one seen, or acknowledged."""
+        last = max(known.acknowledged, known.seen if after == "seen" else 0)
+        return (each for each in self.log if each.number > last and known.covers(each.name))
+
+    def has_to_wait(self, number: int, after: str) -> bool:
+        known = self.subscriptions.get(number)
+        return known is not None and not known.has_gap and not any(self.untold(known, after))
+
+    @staticmethod
+    def told(known: Subscription, change: Change) -> Answer:
+        known.seen = max(known.seen, change.number)
+        output = change.name + change.value
+        return done("QII", change.number, change.kind, len(change.name), output=output)
 
     def check(self, conductor: Conductor) -> None:
         for name in self.NAMES:
             request, answer = self.request(("get", name))
             assert conductor.call(request) == answer, f"{name!r}"
+        for number, known in self.subscriptions.items():  # what nobody has been told yet, each once
+            while known.has_gap or any(self.untold(known, "seen")):
+                request, answer = self.request(("next", number, "seen"))
+                assert (got := conductor.call(request)) == answer, f"{number}: {got} instead of {answer}"
+                if known.has_gap:
+                    break

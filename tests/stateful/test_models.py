@@ -6,6 +6,8 @@ same seed); at what moment a death hits is up to the machine.
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
@@ -55,6 +57,51 @@ def test_sequences(theatre: Theatre, name: str) -> None:
     run()
     missing = {"kill", "update", "update_and_kill", "roll_back", "fall_back"} - theatre.done.keys()
     assert not missing, theatre.done
+
+
+def test_changes_are_told_once(theatre: Theatre) -> None:
+    """A long sequence about subscriptions alone."""
+    dice, store, model = random.Random(5), "data_store", theatre.models["StoreModel"]
+    assert isinstance(model, StoreModel)
+    steps: list[Intent] = []
+    for _ in range(300):
+        number, name = dice.choice((0, 0, 1, 2)), dice.choice(model.NAMES)
+        intents: list[Intent] = [
+            *[("next", number, dice.choice(("seen", "seen", "acknowledged")))] * 4,
+            *[("set", name, "any", (3, dice.randbytes(20)))] * 3,
+            ("delete", name, "any"),
+            ("acknowledge", number, "seen"),
+            ("subscribe", number, dice.choice(model.PREFIXES), dice.random() < 0.3),
+        ]
+        steps.append(("call", dice.choice(intents)))
+        if dice.random() < 0.1:
+            steps.append((dice.choice(("kill", "kill", "kill", "update")), store))
+    theatre.play(model, steps)
+    assert len(model.log) > 60
+
+
+def test_a_subscriber_that_is_too_far_behind(theatre: Theatre) -> None:
+    """It is told of a gap, whoever dies or is replaced; who wants no such changes is told of none."""
+    store, model = "data_store", theatre.models["StoreModel"]
+    assert isinstance(model, StoreModel)
+
+    def calls(*intents: Intent) -> list[Intent]:
+        return [("call", each) for each in intents]
+
+    change, following = ("set", b"a", "any", (1, bytes(8))), ("next", 0, "seen")
+    theatre.play(
+        model,
+        [
+            *calls(("subscribe", 0, b"a", True), ("subscribe", 1, b"net", True), change, following),
+            ("kill", store),
+            *calls(("flood",)),
+            ("kill", store),
+            *calls(following, ("next", 1, "seen"), ("acknowledge", 0, "seen"), following),
+            ("update", store),
+            *calls(("subscribe", 0, b"a", False), following, ("subscribe", 0, b"a", True), following),
+        ],
+    )
+    assert [each.has_gap for each in model.subscriptions.values()] == [False, False]
 
 
 @pytest.mark.campaign

@@ -8,7 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.stateful.conductor import Conductor
+from tests.stateful.conductor import Answer, Conductor, Request
 from tests.stateful.models import Intent, Model
 from tests.system.stage import IMAGES, Scene
 from vmm.cli import history, update
@@ -50,14 +50,17 @@ class Theatre:
     def play(self, model: Model, steps: list[Intent]) -> None:
         """Takes the steps: calls without waiting for answers, and what happens meanwhile. Then compares."""
         model.begin(self.conductor)
-        expected = {}
+        expected: dict[int, tuple[int, Request, Answer]] = {}
+        answers: dict[int, Answer] = {}
         for number, (word, *values) in enumerate(steps):
             if word == "call":
-                request, answer = model.request(values[0])
-                expected[self.conductor.submit(request)] = number, request, answer
+                if model.is_alone(values[0]):
+                    answers |= self.conductor.settle()
+                for request, answer in model.requests(values[0]):
+                    expected[self.conductor.submit(request)] = number, request, answer
             else:
                 self.done[word if getattr(self, word)(*values) else f"{word} refused"] += 1
-        answers = self.conductor.settle()
+        answers |= self.conductor.settle()
         for each, (number, request, answer) in expected.items():
             got = answers[each]
             assert got == answer, f"step {number}, {request}: {got} instead of {answer}"

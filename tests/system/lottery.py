@@ -3,13 +3,15 @@
 Nothing waits for a time. Each instance draws what it is to die of: at the n-th passage of a point in its
 code, or after n requests, by a kill or by SIGKILL from outside; now and then another is struck down at the
 same moment. And at each step of the handling of a death it is drawn whether somebody is struck: the
-successor, who is not ready yet, the reincarnation server, which decides, any other, a spare, or a device.
+successor, who is not ready yet, the reincarnation server, which decides, any other, a spare, a device, or the
+zygote, of which all processes come.
 What is drawn depends on the seed and the number of the instance or step alone.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import signal
 import struct
@@ -22,16 +24,19 @@ from hypervisor.faults import FaultRecord
 from hypervisor.instances import Instance
 from hypervisor.process import Hypervisor
 from tests.system.plan import PLANTED, Lot, number_of
-from vmm.launch import Disk
+from vmm.launch import Disk, ProcessLauncher
 
 LOOK_S = 0.001  # how often it is looked how many requests there were
 TOGETHER = 0.15  # how probable it is that another is struck down at the same moment
 AT_STEP = 0.05  # and that somebody is at a step
 WAYS = ("point", "kill", "SIGKILL")
-OTHERS = {"spare": 6, "device": 3}  # how many lots each has; a component has as many as a spare
+OTHERS = {"spare": 6, "device": 3, "zygote": 1}  # how many lots each has; a component has as many as a spare
 WAY_OF = {
     abi.Fault.KILLED: "kill", abi.Fault.TENDER_DIED: "SIGKILL", abi.Fault.DEVICE_DIED: "its device died"
 }  # fmt: skip
+
+# What somebody dies of who waits for his process for too long.
+WITHOUT_TENDER = (abi.Fault.HUNG, abi.Fault.TENDER_UNRESPONSIVE)
 
 
 class Fate(NamedTuple):
@@ -131,6 +136,10 @@ class Lottery:
             if not spares:
                 return
             self._dice(victim, self._kills[victim].total()).choice(spares).kill()
+        elif victim == "zygote":
+            assert isinstance(system.launcher, ProcessLauncher)
+            # Our child: nobody else has this number until we have waited for it.
+            os.kill(system.launcher._zygote.pid, signal.SIGKILL)
         else:
             live = system.components[victim]
             if way == "SIGKILL" and live.running:
@@ -148,6 +157,8 @@ class Lottery:
             return
         planted = record.kind == abi.Fault.EXCEPTION and record.address == self._planted.get(record.component)
         way = "point" if planted else WAY_OF.get(abi.Fault(record.kind))
+        if record.kind in WITHOUT_TENDER and not self._has_tender(record.component):
+            way = "no zygote"
         if way is None:
             self._unmeant.append(f"{record.component} {record.epoch}: {record.describe()}")
         else:
@@ -155,6 +166,11 @@ class Lottery:
         self._overlapping += bool(self._away - {record.component})
         self._unready += record.component in self._away
         self._away.add(record.component)
+
+    def _has_tender(self, name: str) -> bool:
+        """Whether the component's instance has got its process; not while there is no zygote."""
+        instance = self._system.components[name].instance if self._system else None
+        return instance is None or instance.pidfd >= 0 or not self._kills["zygote"]
 
     def ready(self, name: str) -> None:
         """A successor serves."""

@@ -84,6 +84,9 @@ class Plan:
     strikes: tuple[Strike, ...] = ()
     lot: Lot | None = None
     trace: bool = False  # note which of the hypervisor's functions a death goes through
+    # How soon after its start the reincarnation server dies "at once", ns; 0: as always. Many a machine that
+    # tests is slow.
+    hasty_ns: int = 0
 
     def write(self, path: Path) -> None:
         """As JSON."""
@@ -98,6 +101,7 @@ class Plan:
             tuple(Strike(**each) for each in data["strikes"]),
             Lot(**data["lot"]) if data["lot"] else None,
             data["trace"],
+            data["hasty_ns"],
         )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from hypervisor import control, hypercalls, process, update
+from hypervisor import control, hypercalls, process, recovery, update
 from hypervisor.abi import generated as abi
 from hypervisor.component import LiveComponent
 from hypervisor.evidence import Evidence
@@ -224,6 +224,8 @@ def main(zygote: Zygote) -> int:
             (Recovery, "_restart"), (Recovery, "ready"),
         ):  # fmt: skip
             traced(owner, name)
+    if PLAN.hasty_ns:
+        setattr(recovery, "HASTY_NS", PLAN.hasty_ns)  # noqa: B010
     setattr(process, "LiveComponent", PlannedComponent)  # noqa: B010 (a type checker would refuse it)
     setattr(process, "Recovery", PlannedRecovery)  # noqa: B010
     setattr(update, "LiveComponent", PlannedComponent)  # noqa: B010

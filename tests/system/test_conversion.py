@@ -18,7 +18,7 @@ import pytest
 
 from images.guests import build
 from tests.stateful.conductor import Conductor, Request, Use, done, prepare, state_of
-from tests.system.plan import ROOT
+from tests.system.plan import ROOT, Plan, Point, number_of
 from tests.system.stage import IMAGES, Scene, Stage, is_stopped, strike
 from tests.system.test_update import refused, renew
 
@@ -43,6 +43,15 @@ STATES = Path(__file__).parent / "states"
 SAVED = {1: [1, 2, 3, 0xFFFFFFFF // 2], 2: [5, 6, 0xFFFF0000]}  # schema -> the amounts in it
 REGION = {1: 1 << 20, 2: 2 << 20, 3: 2 << 20}
 PAGE, LOG_MAX = 4096, 64 << 10
+# Where a new version dies, at which passage: reading the old state, between two steps of the conversion, with
+# a state that is not in both copies yet, and with one that nothing says is valid.
+DEATHS = (
+    ("state.in_converter", 1),
+    ("state.in_converter", 3),
+    ("state.converted", 1),
+    ("state.before_seal", 1),
+)
+CONVERTER_POINTS = {name for name, _ in DEATHS}
 LEDGER = 'schema = {}\nsurvives = ["crash", "update"]'
 
 
@@ -105,13 +114,13 @@ def data_of(region: bytes) -> bytes:
 
 
 @contextlib.contextmanager
-def started(stage: Stage) -> Iterator[Chain]:
+def started(stage: Stage, plan: Plan | None = None) -> Iterator[Chain]:
     """A chain whose counter is of version 1."""
     build(["newer_counter", "conductor"], output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
     for name in ("counter", "newer_counter", "relay"):
         stage.change(name)
     routes = prepare(stage, USES)
-    with stage.play(SYSTEM.format(routes=routes), "conductor") as scene:
+    with stage.play(SYSTEM.format(routes=routes), "conductor", plan=plan) as scene:
         chain = Chain(stage, scene)
         yield chain
         assert chain.conductor.end() == 0
@@ -159,6 +168,31 @@ def test_a_converter_that_fails(chain: Chain) -> None:
             renew("counter", "--manifest", chain.manifest(2))
     chain.scene.ask("kill", component="counter")
     assert chain.ledger == large
+
+
+def test_a_converter_that_dies(stage: Stage) -> None:
+    """Wherever it does, the old version goes on with the old state; else the new one has all of it."""
+    numbered = list(enumerate(DEATHS, 2))  # by epoch; of what is planted for an instance the last counts
+    plan = Plan(
+        tuple(Point("counter", name, (passage,) * epoch) for epoch, (name, passage) in reversed(numbered))
+    )
+    with started(stage, plan) as chain:
+        wanted: list[int] = []
+        for epoch, (name, _) in numbered:
+            assert chain.scene.row("counter")["epoch"] == epoch - 1
+            why = "not updated, and unchanged: counter died: exception 14 (error code 0x6) "
+            why += f"at address {number_of(name):#x},"
+            amounts = [epoch] * 40
+            chain.load(amounts, lambda: refused(["counter", "--manifest", chain.manifest(3)], why))  # noqa: B023
+            wanted += amounts
+            assert chain.ledger == wanted
+            chain.load([7] * 10, lambda: chain.scene.ask("kill", component="counter"))
+            wanted += [7] * 10
+        chain.load([8] * 40, lambda: renew("counter", "--manifest", chain.manifest(3)))
+        wanted += [8] * 40
+        assert chain.ledger == wanted
+        chain.scene.ask("kill", component="counter")
+        assert chain.ledger == wanted
 
 
 def test_a_converter_that_does_not_end(chain: Chain) -> None:

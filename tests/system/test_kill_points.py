@@ -15,6 +15,7 @@ from tests.system.conftest import FILE_BYTES
 from tests.system.plan import Plan, Point, Points, number_of
 from tests.system.stage import ASKED, FILES, Stage
 from tests.system.test_audio import AUDIO_POINTS
+from tests.system.test_conversion import CONVERTER_POINTS
 from tests.system.test_exactly_once import STATE_POINTS
 
 pytestmark = pytest.mark.kvm
@@ -103,11 +104,37 @@ def test_the_supervisor_dies_undoing_what_it_died_of(stage: Stage, digests: list
     assert scene.fully_recovered()
 
 
+def test_the_supervisor_dies_of_its_state(stage: Stage, digests: list[str]) -> None:
+    """Ten times at once after its start, of what it is asked; then it begins anew, and is told all again."""
+    supervisor, deaths = "reincarnation_server", 10
+    stage.change("disk_driver", restart=ASKED)
+    plan = Plan(
+        (
+            Point(supervisor, "supervisor.before_verdict", (1,) * deaths),
+            Point("disk_driver", "driver.before_reply", (25,)),
+        ),
+        hasty_ns=10**9,
+    )
+    with stage.play(FILES, "sha256tree", *["/"] * 2, plan=plan) as scene:
+        scene.until(lambda: scene.row("disk_driver")["restarts"] == 1, "the driver does not come back")
+        first = scene.texts(supervisor)
+        scene.ask("kill", component="disk_driver")  # and it judges as before
+        assert scene.end() == 0
+    assert stage.lines == digests * 2
+    assert scene.report["failed_requests"] == 0
+    by_the_hypervisor, by_itself = (text for text in first if "poisoned" in text)
+    assert by_the_hypervisor.startswith("poisoned: fresh; ")
+    assert by_itself == "state components: poisoned, begun anew"
+    assert [record["epoch"] for record in scene.deaths(supervisor)] == list(range(1, deaths + 1))
+    assert len(scene.deaths("disk_driver")) == 2
+    assert scene.fully_recovered()
+
+
 def test_every_point_is_covered() -> None:
     """Also: no two points have the same number, and each is an address at which nothing is ever mapped."""
     files = Points.of_tree().files
     elsewhere = {name for name in files if files[name].startswith("tests/guests/")}
-    elsewhere |= {*AUDIO_POINTS, "state.in_rollback"}
+    elsewhere |= {*AUDIO_POINTS, *CONVERTER_POINTS, "state.in_rollback"}
     assert {name for name, _ in POINTS} == files.keys() - elsewhere
     numbers = [number_of(name) for name in files]
     assert len(set(numbers)) == len(numbers)

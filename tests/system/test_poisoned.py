@@ -8,7 +8,10 @@ from __future__ import annotations
 import pytest
 
 from hypervisor.abi import generated as abi
-from tests.system.stage import Scene, Stage
+from images.guests import build
+from tests.system.plan import ROOT, Plan, Point
+from tests.system.stage import IMAGES, Scene, Stage
+from tests.system.test_store import STORE
 
 pytestmark = pytest.mark.kvm
 
@@ -78,6 +81,19 @@ def test_the_request_is_quarantined(stage: Stage) -> None:
     hypervisor, component = log
     number = hypervisor.removeprefix("poisoned: quarantine; it worked on request ")
     assert component == f"request {number} quarantined: operation 1 of front"
+
+
+def test_what_the_manifest_of_the_data_store_says(stage: Stage) -> None:
+    """As it is shipped: one request is refused, and what is asked besides is done, once."""
+    build(["data_store", "store"], output=IMAGES, report=lambda _: None, cfgs=["kill_points"])
+    shipped = (ROOT / "components/data_store/manifest.toml").read_text()
+    (stage.manifests / "data_store.toml").write_text(shipped)
+    script = "set a 1 , set b 2 , set c 3 , list , status"
+    plan = Plan((Point("data_store", "state.before_commit", (2, 1)),))
+    with stage.play(STORE, "store", *script.split(" "), plan=plan) as scene:
+        assert scene.end() == 1
+    assert len(scene.deaths("data_store")) == 2
+    assert stage.lines == ["1", "store: set: quarantined", "2", "1 a = 1", "2 c = 3", "2 2 2 0"]
 
 
 def test_the_last_commit_is_undone(stage: Stage) -> None:

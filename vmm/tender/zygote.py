@@ -30,7 +30,6 @@ class Zygote:
     def __init__(self, sock: socket.socket, kvm: Kvm) -> None:
         self.sock, self.kvm = sock, kvm
         self.as_root = jail.share()
-        lib.host_gate = os.pipe()
         self.children: set[int] = set()  # their pids stay theirs until they are reaped here
 
     def serve(self) -> None:
@@ -42,15 +41,16 @@ class Zygote:
 
     def _spawn(self, message: wire.Message) -> None:
         pid, pidfd, reason = 0, [], ""
+        lib.host_gate = gate = os.pipe()  # one each: nobody may go through in a slower one's place
         try:
             pid = self._fork(message)
             self.children.add(pid)
             pidfd = [os.pidfd_open(pid)]
-            message.fds.extend(pidfd)
         except (wire.WireError, OSError, ValueError, KeyError, OverflowError) as error:
             reason = str(error)
         wire.send(self.sock, wire.Kind.SPAWNED, message.sequence, (pid,), reason.encode(), pidfd)
-        os.write(lib.host_gate[1], b"1" * len(pidfd))
+        os.write(gate[1], b"1")
+        message.fds.extend([*pidfd, *gate])
         message.close()
 
     def _fork(self, message: wire.Message) -> int:

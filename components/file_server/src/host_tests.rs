@@ -225,3 +225,11 @@ fn another_layout_is_converted() {
     let place = Place { client: CLIENTS - 1, handle: 63 };
     assert_eq!((sessions.position(place), sessions.lock(place)), (Ok(500), Ok(LOCK_SHARED)));
 }
+
+#[test]
+fn more_clients_than_there_is_room_for_are_refused() {
+    sessions::check_room(CLIENTS);
+    let said = std::panic::catch_unwind(|| sessions::check_room(CLIENTS + 1)).unwrap_err();
+    let text = said.downcast_ref::<String>().unwrap();
+    assert!(text.starts_with("33 clients of the file server, which has room for 32: run fewer programs"), "{text}");
+}

@@ -55,7 +55,7 @@ fn serve() {
     let sessions = Sessions::open(info::start() == Start::Fresh);
     let mut disk = BlockDevice::open("blk");
     let mounted = start(&mut disk, &sessions);
-    let port = ServerPort::open(&fs::PROTOCOL, "fs");
+    let port = open_port();
     rt::ready();
     go_on(sessions, disk, mounted, port);
 }
@@ -64,11 +64,18 @@ fn serve() {
 fn updated() {
     let sessions = Sessions::open(false);
     let mut disk = BlockDevice::open("blk");
-    let port = ServerPort::open(&fs::PROTOCOL, "fs");
+    let port = open_port();
     let known = resume(&mut disk, &sessions);
     rt::ready();
     let mounted = known.map_or_else(|| start(&mut disk, &sessions), Ok);
     go_on(sessions, disk, mounted, port);
+}
+
+/// Panics where there are more clients than the state has room for: it would not know some of them.
+fn open_port() -> ServerPort {
+    let port = ServerPort::open(&fs::PROTOCOL, "fs");
+    sessions::check_room(port.clients().count());
+    port
 }
 
 fn go_on(

@@ -10,7 +10,7 @@ use protocols::fs;
 use rt::state::{self, Found, RequestId, State, Tx};
 use rt::{Answer, Call, Error};
 
-/// As in the manifest: clients, and slots of each.
+/// As many as the manifest may say: clients, and slots of each.
 pub const CLIENTS: usize = 32;
 const SLOTS: usize = 32;
 const HANDLES: usize = fs::HANDLES as usize;
@@ -70,6 +70,16 @@ layout!(other, 1);
 layout!(other, 0);
 
 use present::{Handle, Root, Session};
+
+/// Panics, with what to do, if there are more clients than sessions.
+pub fn check_room(clients: usize) {
+    assert!(
+        clients <= CLIENTS,
+        "{} clients of the file server, which has room for {}: run fewer programs, or route some of them to another one",
+        clients,
+        CLIENTS
+    );
+}
 
 /// What may be done with a handle.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -134,10 +134,10 @@ pub fn change(random: &mut Random, state: &State<Root>, tx: &mut Tx<'_>, model: 
 }
 
 /// Everything the region was between two stores, in order.
-struct Cuts(Rc<RefCell<Vec<Memory>>>);
+pub struct Cuts(Rc<RefCell<Vec<Memory>>>);
 
 impl Cuts {
-    fn of(memory: &Memory) -> Cuts {
+    pub fn of(memory: &Memory) -> Cuts {
         let cuts = Rc::new(RefCell::new(vec![memory.snapshot()]));
         let (seen, region) = (Rc::clone(&cuts), memory.address());
         let size = memory.size();
@@ -150,12 +150,12 @@ impl Cuts {
         Cuts(cuts)
     }
 
-    fn take(&self) -> Vec<Memory> {
+    pub fn take(&self) -> Vec<Memory> {
         std::mem::take(&mut self.0.borrow_mut())
     }
 }
 
-fn without_hook<R>(f: impl FnOnce() -> R) -> R {
+pub fn without_hook<R>(f: impl FnOnce() -> R) -> R {
     fake::after_stores(None);
     f()
 }
@@ -360,8 +360,8 @@ fn a_transaction_beyond_the_log_has_not_happened() {
         assert_eq!(result, if count == 42 { Ok(()) } else { Err(Error::NOSPC) });
         if count == 42 {
             state.undo_last().unwrap();
-            // Undoing is a commit of its own, and can be undone.
             assert_eq!(image(&state), before);
+            assert_eq!(state.undo_last(), Err(Error::NOENT)); // of the undoing
         }
         assert_eq!(image(&state), before);
         assert_eq!(image(&memory.snapshot().open().0), before);
@@ -410,7 +410,10 @@ fn an_undone_commit_cannot_be_undone_twice() {
     assert_eq!(found, Found::Restored);
     state.undo_last().unwrap();
     assert_eq!(state.total.get(), 1);
-    assert_eq!(memory.open().0.total.get(), 1);
+    assert_eq!(state.undo_last(), Err(Error::NOENT));
+    let (state, found) = memory.open();
+    assert_eq!((state.total.get(), found), (1, Found::Restored));
+    assert_eq!(state.undo_last(), Err(Error::NOENT));
 }
 
 #[test]

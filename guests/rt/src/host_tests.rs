@@ -10,6 +10,8 @@ mod hostile;
 mod memory;
 #[path = "../host_tests/plain.rs"]
 mod plain;
+#[path = "../host_tests/poisoned.rs"]
+mod poisoned;
 #[path = "../host_tests/protocols.rs"]
 mod protocols_tests;
 #[path = "../host_tests/replay.rs"]

@@ -1,6 +1,7 @@
 //! For converters: state of an older schema as a value on the heap, which nobody else has, and which needs no
 //! transaction to be changed.
 
+use crate::kill_point;
 use crate::state::{Bytes, Cell, Plain, Tx};
 use alloc::alloc::{alloc_zeroed, handle_alloc_error, Layout};
 use alloc::boxed::Box;
@@ -9,6 +10,7 @@ use core::slice;
 
 /// A value that is all zero, which is where every state begins.
 pub fn zeros<T: Plain>() -> Box<T> {
+    kill_point!("state.in_converter");
     let layout = Layout::new::<T>();
     assert!(layout.size() > 0, "nothing to make");
     // SAFETY: the layout is T's and not empty; zero is a value of every plain type.

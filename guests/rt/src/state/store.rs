@@ -399,8 +399,8 @@ impl Store {
         self.open.set(false);
     }
 
-    /// Undoes the last commit, as a transaction of its own: for a program that finds its state poisoned. `NOENT`:
-    /// that commit is not in the log any more.
+    /// Undoes the last commit, as a transaction of its own that cannot be undone: for a program that finds its state
+    /// poisoned. `NOENT`: that commit is not in the log any more.
     pub fn undo_last(&self) -> Result<(), Error> {
         let number = self.number.get();
         let (end, mut at) = self.log_of(number);
@@ -415,7 +415,12 @@ impl Store {
             self.write(8 * entry.first, old);
             at = entry.previous;
         }
-        self.commit()
+        self.commit()?;
+        // Otherwise whoever is poisoned once more would bring back what was undone. B needs the log before.
+        self.begin();
+        self.roll_back();
+        self.forget(self.number.get());
+        Ok(())
     }
 
     // -- the start ------------------------------------------------------------------------------------
@@ -531,7 +536,9 @@ impl Store {
         convert(self, schema, data);
         self.open.set(false);
         self.converting.set(false);
+        kill_point!("state.converted");
         self.copy(A, B);
+        kill_point!("state.before_seal");
         self.seal_first(self.sum_of(A));
         Found::Converted
     }
