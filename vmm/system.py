@@ -17,6 +17,10 @@ A system file (paths are relative to it):
     read_only = true
     [programs]
     folders = ["../guests/programs"]        # FOLDER/NAME/manifest.toml describes program NAME
+    [rules.disk_through_file_server]        # what must hold of all this: `vmm.rules`
+    from = ["program"]
+    to = ["disk0"]
+    through = ["file_server"]
 
 Both sides must agree, per operation: a client that asks for more than its server serves is an error, never
 silently less. Raises the errors of `vmm.document`.
@@ -80,6 +84,7 @@ def compile(
     alone = [_component(system, each, index) for index, each in enumerate(system.manifests)]
     components = [_grouped(each, alone, channels) for each in alone]
     devices = _devices(system, top)
+    top.table("rules")  # read by `vmm.rules`
     top.end()
     policy = Policy(name, tuple(components), tuple(channels), tuple(devices), system.supervisor or None)
     _check_memory(table, policy, limit)
@@ -95,7 +100,7 @@ def _read(
     supervisor = table.text("supervisor", "")
     if supervisor:
         table.known("supervisor", supervisor, found, f'no component "{supervisor}"', "components")
-    known, names, file = _programs(top), [], top.document.file
+    known, names, file = known_programs(top), [], top.document.file
     if program is not None:
         if program not in known:
             problem = f'no program "{program}" in this system'
@@ -115,7 +120,7 @@ def _read_component(entry: Table, protocols: dict[str, Protocol]) -> Manifest:
     return manifests.read(entry.document.relative(entry.text("manifest")), protocols)
 
 
-def _programs(top: Table) -> dict[str, Path]:
+def known_programs(top: Table) -> dict[str, Path]:
     """The manifests of all programs of this system, by name."""
     table = top.table("programs")
     found: dict[str, Path] = {}

@@ -208,6 +208,13 @@ def test_watching_and_killing(folder: Path, running: subprocess.Popen[bytes]) ->
     assert b"disk_driver" in unknown.stderr
     policy = r3s3(folder, "policy", "show").stdout.decode()
     assert "file_server.blk" in policy
+    edges = json.loads(r3s3(folder, "policy", "graph", "--json").stdout)["edges"]
+    written = json.loads(r3s3(folder, "policy", "graph", "--json", DEFAULT).stdout)["edges"]
+    others = {"cat", "ls", "reader", "sha256tree", "stat"}  # programs that do not run now
+    expected = [each for each in written if not others & {each["source"], each["target"]}]
+    assert sorted(edges, key=str) == sorted(expected, key=str)
+    assert r3s3(folder, "policy", "reach", "sha256sum", "disk0").returncode == 0
+    assert r3s3(folder, "policy", "reach", "sha256sum", "disk0", "--without", "file_server").returncode == 1
 
 
 def test_socket_is_private(folder: Path, running: subprocess.Popen[bytes]) -> None:

@@ -61,10 +61,10 @@ def print_json(value: object) -> None:
     sys.stdout.write("\n")
 
 
-def add_system_option(parser: argparse.ArgumentParser) -> None:
+def add_system_option(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """-s NAME, for the commands that speak to a running system."""
     parser.add_argument(
-        "-s", "--system", metavar="NAME", default=os.environ.get("R3S3_SYSTEM") or None,
+        "-s", "--system", metavar="NAME", default=default or os.environ.get("R3S3_SYSTEM") or None,
         help="which running system, where there are several (default: $R3S3_SYSTEM)",
     )  # fmt: skip
 

@@ -18,12 +18,13 @@ from vmm.cli.command import CommandError, say
 
 def compile_policy(file: str, program: str | None, programs: int, kill: Sequence[str]) -> Policy:
     """The policy of the system in `file`, of which `kill` may be killed. CommandError says what is wrong."""
-    from vmm import needs, system  # while the hypervisor process starts
+    from vmm import needs, rules, system  # while the hypervisor process starts
     from vmm.document import ConfigurationError
 
     try:
         needs.check(file)
         policy = system.compile(Path(file), program, programs)
+        rules.check(Path(file), [policy])
     except ConfigurationError as error:
         from vmm.diagnosis import explain
 

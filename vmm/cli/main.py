@@ -17,7 +17,7 @@ COMMANDS = {
     "kill": Command("vmm.cli.kill", "kill a component of the running system; it is replaced by a fresh one"),
     "update": Command("vmm.cli.update", "replace components of the running system by new versions"),
     "history": Command("vmm.cli.history", "list all instances that components have had"),
-    "policy": Command("vmm.cli.policy", "show what the running system allows"),
+    "policy": Command("vmm.cli.policy", "show what a system allows, and who can influence whom"),
     "doctor": Command("vmm.cli.doctor", "say what this machine's KVM can do, and how to fix what is missing"),
 }
 
