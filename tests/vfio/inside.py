@@ -21,7 +21,7 @@ from typing import Any
 from tests.system.stage import family
 from vmm.cli import launch
 from vmm.cli.command import CommandError
-from vmm.cli.control import Control
+from vmm.cli.control import Control, RefusedError
 from vmm.cli.launch import Launch, Request
 from vmm.cli.run import disk_argument
 
@@ -74,7 +74,20 @@ def kill_at_lines(output: Path, victims: list[str], hypervisor: int) -> None:
             if victim == "keeper":
                 os.kill(keeper, signal.SIGKILL)
             else:
-                control.execute("kill", component=victim)
+                kill_when_it_runs(control, victim)
+
+
+def kill_when_it_runs(control: Control, victim: str) -> None:
+    """Once; a victim that is just being replaced is waited for."""
+    while True:
+        try:
+            control.execute("kill", component=victim)
+        except RefusedError as error:
+            if "not running just now" not in str(error):
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return
 
 
 def find_keeper(hypervisor: int) -> int:
