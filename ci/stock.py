@@ -118,6 +118,7 @@ def prepare(tests: Sequence[str]) -> int:
     """Do here what would take much longer in a bed: build guests, compile Python. Not 0: it failed."""
     for words in (
         ["-c", "from tests.system.stage import build_images; build_images()"],
+        ["-c", "from tests.bench.update import build_layouts; build_layouts()"],
         ["-m", "pytest", "--collect-only", "-q", "-m", SELECTION, *tests],
     ):
         done = subprocess.run(

@@ -8,6 +8,7 @@ stated here does not exist (deny by default). Sizes are bytes, times as named.
 from __future__ import annotations
 
 from dataclasses import dataclass, is_dataclass
+from functools import cache
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -146,11 +147,14 @@ class Policy:
         return [channel for channel in self.channels if name in (channel.client, channel.server)]
 
 
+_hints = cache(get_type_hints)
+
+
 def rebuild(kind: Any, value: Any) -> Any:
     """The record of type `kind` out of what `dataclasses.asdict` and JSON have made of it (of a set a list,
     of bytes hexadecimal digits). TypeError or ValueError where it is none."""
     if isinstance(kind, type) and is_dataclass(kind):
-        types = get_type_hints(kind)
+        types = _hints(kind)
         return kind(**{name: rebuild(types.get(name), each) for name, each in value.items()})
     container, parts = get_origin(kind), get_args(kind)
     if container in (tuple, frozenset):

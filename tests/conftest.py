@@ -7,6 +7,7 @@ import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from itertools import groupby, islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,12 +91,14 @@ def locked(name: str, how: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=IN_BED)
 def forked_systems() -> Iterator[None]:
-    """In the bed, systems of tests need not wait for Python to start."""
+    """In the bed, systems of tests need not wait for Python to start, nor measure the machine each anew."""
     from tests.bed.forked import ForkedProcess
+    from vmm.cli.launch import machine
 
     substitute = SimpleNamespace(
         Popen=ForkedProcess, DEVNULL=subprocess.DEVNULL, TimeoutExpired=subprocess.TimeoutExpired
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vmm.cli.launch.subprocess", substitute)
+        patch.setattr("vmm.cli.launch.machine", cache(machine))
         yield

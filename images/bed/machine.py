@@ -93,9 +93,10 @@ def words(hardware: Hardware, image: Path, writable: Sequence[tuple[str, str]]) 
 
     The kernel inside is told that its time stamp counter runs `slow` times as fast as it does, and takes all
     its time from it. (Untold, it measures the counter wrongly, or gives it up and reads its clock slowly.)
-    Timers that fire too early by that it sets again.
+    Timers that fire too early by that it sets again. RCU is not to wait for the ticks of that clock, but to
+    ask the CPUs.
     """
-    kernel_words = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable"
+    kernel_words = "console=ttyS0 quiet panic=-1 mitigations=off tsc=reliable rcupdate.rcu_expedited=1"
     arguments = [
         *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot", "-M", "q35"),
         # Without erms: the kernel would copy and clear by `rep movsb`, which TCG does byte by byte.

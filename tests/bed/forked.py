@@ -14,12 +14,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from typing import IO, NoReturn
 
-from vmm import system_process  # here, so that no child has to load it
+from hypervisor import policy
+from tests.system import lottery, process  # here, so that no child has to load them
+from vmm import system_process
 from vmm.tender import zygote
 
-__all__ = ["ForkedProcess", "system_process", "zygote"]
+__all__ = ["ForkedProcess", "lottery", "process", "system_process", "zygote"]
+
+for _kind in vars(policy).values():  # and no child has to compile their annotations
+    if is_dataclass(_kind) and isinstance(_kind, type):
+        policy._hints(_kind)
 
 
 class ForkedProcess:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from tests.bed import IN_BED
 from tests.stateful.models import AudioModel, CountModel, Intent, Model, StoreModel
 from tests.stateful.theatre import Theatre
 from tests.system.plan import seeds
@@ -48,7 +49,7 @@ def sequences(model: Model) -> st.SearchStrategy[list[Intent]]:
 def test_sequences(theatre: Theatre, name: str) -> None:
     model = theatre.models[name]
 
-    @settings(PLAIN, max_examples=25, derandomize=True)
+    @settings(PLAIN, max_examples=10 if IN_BED else 25, derandomize=True)
     @given(sequences(model))
     def run(steps: list[Intent]) -> None:
         theatre.play(model, steps)

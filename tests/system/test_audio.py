@@ -108,7 +108,7 @@ def test_calm(
 
 def test_a_hundred_kills(stage: Stage, sound: Path) -> None:
     """At random moments, with several requests under way all the time and the volume changed twice."""
-    frames, volumes = dose(60_000), (50_000, 20_000, 30_000)
+    frames, volumes = dose(75_000), (50_000, 20_000, 30_000)
     words = (f"frames={frames}", "chunk=20", "volume=50000,20000,30000")
     plan = Plan(lot=Lot(1, {"audio_driver": 14}, {"audio_driver": list(POINTS)}))
     with stage.play(AUDIO, "tone", *words, plan=plan, sound=sound) as scene:

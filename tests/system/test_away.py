@@ -9,13 +9,14 @@ import time
 import pytest
 
 from hypervisor.abi import generated as abi
+from tests.bed import IN_BED, dose
 from tests.system.plan import Plan, Point
 from tests.system.stage import FILES, Stage, strike
 from tests.system.test_exactly_once import CHAIN, COUNT, check
 
 pytestmark = pytest.mark.kvm
 
-AWAY_S = 3
+AWAY_S = 1 if IN_BED else 3
 DEATH = Plan((Point("counter", "server.before_publish", (100,)),))
 BACKOFF = f'policy = "backoff"\nbackoff_ms = [{AWAY_S * 1000}]'
 NEVER = 'policy = "never"'
@@ -111,8 +112,8 @@ def test_a_machine_that_stands_still(stage: Stage) -> None:
     """Every process is stopped for longer than a deadline and goes on, the clients first: nobody is late or
     silent, for nobody had the time."""
     stage.change("file_server", SHORT)
-    with stage.play(FILES, "sha256tree", *["/"] * 40) as scene:
-        for _ in range(3):
+    with stage.play(FILES, "sha256tree", *["/"] * dose(40)) as scene:
+        for _ in range(1 if IN_BED else 3):
             read = int(scene.row("sha256tree")["bytes"])
             while int(scene.row("sha256tree")["bytes"]) == read:
                 time.sleep(0.001)

@@ -52,15 +52,16 @@ def check(stage: Stage, scene: Scene, digests: list[str], passes: int = PASSES) 
 
 @pytest.mark.parametrize("name", COMPONENTS)
 def test_each(stage: Stage, digests: list[str], name: str) -> None:
+    rounds = 1 if IN_BED else 3
     with stage.play(FILES, "sha256tree", *["/"] * PASSES) as scene:
         reads_on(scene)
-        for _ in range(3):
+        for _ in range(rounds):
             renew(name)
             reads_on(scene)
         ends = [row.get("why") for row in lives(scene, name) if "pool" not in row.get("why", "")]
         assert scene.end() == 0
     check(stage, scene, digests)
-    assert ends == ["replaced: updated from 1.0.0 to 1.0.0"] * 3 + [None]
+    assert ends == ["replaced: updated from 1.0.0 to 1.0.0"] * rounds + [None]
 
 
 def test_all_at_once(stage: Stage, digests: list[str]) -> None:
