@@ -91,7 +91,9 @@ def locked(name: str, how: int) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=IN_BED)
 def forked_systems() -> Iterator[None]:
-    """In the bed, systems of tests need not wait for Python to start, nor measure the machine each anew."""
+    """In the bed, systems of tests need not wait for Python to start, and what is the same for all of them is
+    found out once."""
+    from tests.bed import kept
     from tests.bed.forked import ForkedProcess
     from vmm.cli.launch import machine
 
@@ -101,4 +103,6 @@ def forked_systems() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vmm.cli.launch.subprocess", substitute)
         patch.setattr("vmm.cli.launch.machine", cache(machine))
+        patch.setattr("vmm.document.tomllib", kept)
+        patch.setattr("vmm.loader.load", kept.load)
         yield
