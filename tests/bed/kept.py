@@ -1,4 +1,4 @@
-"""In the bed, what one test process reads again and again is taken apart once: system files, manifests, images.
+"""In the bed, what one test process reads again and again is parsed once: system files, manifests, images.
 
 That is all done by the command line, before a system starts; it took a tenth of a small system's time there.
 A file that has changed is taken apart anew.
