@@ -6,7 +6,7 @@
 #                                       everything that proves it, JOBS tests at a time: ruff, mypy, layers, trusted
 #                                       lines and the Rust tests on the host are tests too (tests/style)
 #   make test-stock, make test-stock-quick
-#                                       what of it needs KVM, on a stock kernel's KVM in an emulated machine (20 and
+#                                       what of it needs KVM, on a stock kernel's KVM in an emulated machine (25 and
 #                                       4 minutes), into build/stock.xml; `make test` ends with the quick one
 #   make setup                          packages, .venv, generated files checked, native modules, guests
 #   make campaign [SEED=1]              the long, seeded tests, into build/campaign.xml

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -18,6 +19,8 @@ import pytest
 from images.guests import build as build_guests
 from images.guests import programs
 from images.image import build as build_image
+from vmm.cli.command import CommandError
+from vmm.cli.control import Control
 
 pytestmark = pytest.mark.kvm
 
@@ -72,6 +75,16 @@ class Foreign:
             text=True,
         )
 
+    def wait_read(self) -> None:
+        """Until the program has read something."""
+        end, done = time.monotonic() + PATIENCE_S, False
+        while not done:
+            assert time.monotonic() < end, "nothing is read"
+            time.sleep(0.01)
+            for path in self.folder.glob("default*.sock"):
+                with contextlib.suppress(CommandError), Control(None, path) as control:
+                    done = any(row["name"] == "sha256sum" and row["bytes"] for row in control.execute("ps"))
+
     def end(self, system: subprocess.Popen[str], times: int) -> dict[str, Any]:
         """Wait for its end; everything was read right, and nobody noticed anything. Its report."""
         lines = system.communicate(timeout=PATIENCE_S)[0].splitlines()
@@ -105,6 +118,7 @@ def test_its_driver_is_killed_again_and_again(foreign: Foreign) -> None:
 def test_it_dies_and_comes_back(foreign: Foreign) -> None:
     """The driver waits for another back-end, with another pool, however long that takes."""
     with foreign.read(30) as system:
+        foreign.wait_read()
         for _ in range(2):
             time.sleep(0.5)
             foreign.close()

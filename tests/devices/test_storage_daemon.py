@@ -253,4 +253,7 @@ def test_a_killed_daemon_is_reported(daemon: Daemon) -> None:
     Epoch(loop)
     daemon.process.kill()
     loop.until(lambda: loop.lost)
-    assert str(loop.lost[0]) == "the back-end closed the connection"
+    assert str(loop.lost[0]) in (
+        "the back-end closed the connection",
+        "the back-end's socket failed: Connection reset by peer",  # it had not read everything
+    )
